@@ -1,0 +1,4 @@
+//! The TCP core.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;

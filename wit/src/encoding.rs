@@ -1,0 +1,1 @@
+//! The one byte encoding of inputs and outputs.

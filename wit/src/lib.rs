@@ -1,0 +1,62 @@
+//! The contract between a protocol module and its host, as Rust types.
+//!
+//! A module is a pure function: `(state, now, inputs) -> (state, outputs)`. It has no clock, no randomness, no
+//! I/O and no imports, and it never sees a payload byte: what arrives is a header and a length, what leaves is a
+//! header and a byte range of a queue that the host holds.
+//!
+//! This crate is the twin of `bulkhead.wit`. It has no dependencies and no `std`, so that a module, the host, a
+//! recording and a fuzz corpus can all use the same types:
+//!
+//! - [`types`]: inputs, outputs and what they are made of, item by item as in the WIT file;
+//! - [`limits`]: every bound that both sides must keep, in one place;
+//! - [`registry`]: the numbered registries (options, information fields, reasons), which grow without a new contract;
+//! - [`encoding`]: the one byte encoding of inputs and outputs, used by recordings, the process placement and fuzzing.
+//!
+//! Times are nanoseconds, sizes are bytes, offsets are absolute positions in a stream counted from its first byte.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod encoding;
+pub mod limits;
+pub mod registry;
+pub mod types;
+
+pub use types::*;
+
+/// The contract's version: the package version in `bulkhead.wit`. A module is linked only if it exports exactly this.
+pub const CONTRACT: &str = "bulkhead:protocol/protocol@1.0.0";
+
+/// A protocol module as Rust code sees it, with or without a wall around it.
+///
+/// Implementations are deterministic: the same `start` or `load` followed by the same steps gives the same outputs
+/// and the same `save`, on every machine and in every placement.
+pub trait Module {
+    /// What this module is, which protocols it serves and which it may send.
+    fn describe(&self) -> Description;
+
+    /// Begins anew with this configuration. All of the module's randomness comes from `config.seed`.
+    ///
+    /// # Errors
+    /// A sentence for people when the configuration cannot be served.
+    fn start(&mut self, config: &Config) -> Result<(), alloc::string::String>;
+
+    /// One step: deals with the inputs in the order calls, positions, messages, segments, time, and fills `outputs`,
+    /// which the caller hands over [cleared](Outputs::clear).
+    fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs);
+
+    /// The whole state in a canonical form: equal states give equal bytes, and saving changes nothing.
+    fn save(&self) -> alloc::vec::Vec<u8>;
+
+    /// Takes over from a state that [`save`](Module::save) wrote and accounts for every connection in it.
+    ///
+    /// # Errors
+    /// A sentence for people when the state is of a format or version that this module does not read.
+    fn load(
+        &mut self,
+        config: &Config,
+        now: Time,
+        state: &[u8],
+    ) -> Result<alloc::vec::Vec<Summary>, alloc::string::String>;
+}
