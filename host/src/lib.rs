@@ -1,1 +1,4 @@
 //! bulkhead.
+
+pub mod fault;
+pub mod placement;

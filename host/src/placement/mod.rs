@@ -1,0 +1,62 @@
+//! Where an instance runs: in the sandbox, natively, or (a process of its own) elsewhere.
+//!
+//! All placements have one face. A batch is submitted and its outputs are collected: at once in the sandbox and
+//! natively, where [`step`](Instance::step) does both, and later in a process of its own, which can be pipelined.
+
+pub mod native;
+
+use bulkhead_wit::{Config, Description, Inputs, Outputs, Summary, Time};
+
+use crate::fault::Fault;
+
+/// One running module. After a fault of any call but a refused `start` or `load` it has ended: every further call
+/// gives [`Fault::Ended`].
+pub trait Instance: Send {
+    /// What the module said of itself.
+    fn description(&self) -> &Description;
+
+    /// Begins anew.
+    ///
+    /// # Errors
+    /// [`Fault::Refused`] when the module does not serve this configuration, or how it failed.
+    fn start(&mut self, config: &Config) -> Result<(), Fault>;
+
+    /// One step. `outputs` is cleared first and its memory reused; after a fault its contents mean nothing.
+    ///
+    /// # Errors
+    /// How the module failed.
+    fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<(), Fault>;
+
+    /// The whole state, in the module's canonical form; at most [`SAVE`](bulkhead_wit::limits::SAVE) bytes.
+    ///
+    /// # Errors
+    /// How the module failed.
+    fn save(&mut self) -> Result<Vec<u8>, Fault>;
+
+    /// Takes over from a saved state at time `now`. The summaries are what the module believes: the caller compares
+    /// them with what it knows.
+    ///
+    /// # Errors
+    /// [`Fault::Refused`] when the module does not read this state, or how it failed.
+    fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, Fault>;
+
+    /// What its steps have cost so far.
+    fn cost(&self) -> StepCost;
+}
+
+/// The cost of an instance's steps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StepCost {
+    /// Steps that were entered.
+    pub steps: u64,
+    /// Wall clock time in steps, in nanoseconds, the crossing included. CPU time would cost a system call a step.
+    pub wall_ns: u64,
+}
+
+impl StepCost {
+    /// Counts a step that began at `from` and has ended now.
+    pub(crate) fn add(&mut self, from: std::time::Instant) {
+        self.steps += 1;
+        self.wall_ns += u64::try_from(from.elapsed().as_nanos()).unwrap_or(u64::MAX / 2);
+    }
+}
