@@ -9,7 +9,7 @@ pub enum Fault {
     /// The module's code stopped: a panic, a bad memory access, an exhausted stack.
     Trap(Box<Trap>),
     /// The module used up a budget.
-    Budget(Budget),
+    Budget(Overrun),
     /// What the module gave breaks a rule of the contract. Nothing of the step was carried out.
     Broken(Broken),
     /// The module itself said no to `start` or `load`.
@@ -40,10 +40,19 @@ pub struct Frame {
     pub line: Option<u32>,
 }
 
+/// A budget that was used up, and where the module was then.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Overrun {
+    /// Which.
+    pub budget: Budget,
+    /// The module's stack, innermost frame first.
+    pub frames: Vec<Frame>,
+}
+
 /// What was used up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Budget {
-    /// CPU time of the thread within one step.
+    /// CPU time of the thread within one call.
     Cpu {
         /// Used when the step was ended.
         used: Duration,
@@ -59,8 +68,6 @@ pub enum Budget {
     },
     /// Bytes that one call gives back.
     Outputs {
-        /// Bytes that it gave.
-        given: u64,
         /// Bytes allowed.
         limit: u64,
     },
@@ -185,6 +192,12 @@ impl Fault {
         Self::Broken(Broken { rule, detail: detail.into() })
     }
 
+    /// A budget that was used up, where the module's stack is not known.
+    #[must_use]
+    pub fn over(budget: Budget) -> Self {
+        Self::Budget(Overrun { budget, frames: Vec::new() })
+    }
+
     /// The rule that was broken, if that is what happened.
     #[must_use]
     pub fn rule(&self) -> Option<Rule> {
@@ -194,14 +207,22 @@ impl Fault {
         }
     }
 
+    /// The module's stack when it failed, innermost frame first, where it is known.
+    #[must_use]
+    pub fn frames(&self) -> &[Frame] {
+        match self {
+            Self::Trap(trap) => &trap.frames,
+            Self::Budget(overrun) => &overrun.frames,
+            _ => &[],
+        }
+    }
+
     /// The long form: the line of [`Display`](fmt::Display), and the module's backtrace below it.
     #[must_use]
     pub fn report(&self) -> String {
         let mut text = self.to_string();
-        if let Self::Trap(trap) = self {
-            for (number, frame) in trap.frames.iter().enumerate() {
-                text.push_str(&format!("\n  {number:>2}: {frame}"));
-            }
+        for (number, frame) in self.frames().iter().enumerate() {
+            text.push_str(&format!("\n  {number:>2}: {frame}"));
         }
         text
     }
@@ -220,7 +241,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Trap(trap) => trap.fmt(f),
-            Self::Budget(budget) => budget.fmt(f),
+            Self::Budget(overrun) => overrun.fmt(f),
             Self::Broken(Broken { rule, detail }) => {
                 write!(f, "the module broke the contract, {rule}: {detail}")
             }
@@ -238,10 +259,22 @@ impl fmt::Display for Trap {
             Some(text) => write!(f, "the module panicked: {}", shown(text))?,
             None => write!(f, "the module trapped: {}", self.code)?,
         }
-        match self.frames.iter().find(|frame| !frame.is_of_panicking()) {
-            Some(frame) => write!(f, ", in {frame}"),
-            None => Ok(()),
-        }
+        at(&self.frames, f)
+    }
+}
+
+impl fmt::Display for Overrun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.budget.fmt(f)?;
+        at(&self.frames, f)
+    }
+}
+
+/// The innermost frame that says something.
+fn at(frames: &[Frame], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match frames.iter().find(|frame| !frame.is_of_panicking()) {
+        Some(frame) => write!(f, ", in {frame}"),
+        None => Ok(()),
     }
 }
 
@@ -277,15 +310,15 @@ impl fmt::Display for Budget {
         match self {
             Self::Cpu { used, limit } => write!(
                 f,
-                "the module exceeded its time: {} ms of CPU in one step, {} ms allowed",
+                "the module exceeded its time: {} ms of CPU in one call, {} ms allowed",
                 used.as_millis(),
                 limit.as_millis()
             ),
             Self::Memory { asked, limit } => {
                 write!(f, "the module exceeded its memory: asked for {asked} bytes, {limit} allowed")
             }
-            Self::Outputs { given, limit } => {
-                write!(f, "the module gave too much back: {given} bytes in one call, {limit} allowed")
+            Self::Outputs { limit } => {
+                write!(f, "the module gave too much back: more than {limit} bytes in one call")
             }
         }
     }

@@ -89,6 +89,8 @@ pub const MEMORY: usize = 256 << 20;
 pub const SAVE: usize = 64 << 20;
 /// CPU time of one step.
 pub const STEP_CPU: Time = 20 * MILLISECOND;
+/// CPU time of one `describe`, `start`, `save` or `load`: a state can hold every connection, and traffic waits meanwhile.
+pub const LIFE_CPU: Time = 2 * SECOND;
 /// The nearest deadline that a step may ask for, counted from its `now`; nearer ones are `unfinished`.
 pub const DEADLINE_MIN: Time = 50 * MICROSECOND;
 /// Share of a core that an instance may use over a second without traffic, in percent.

@@ -67,8 +67,7 @@ impl Instance for Native {
         let state = self.enter(|module| module.save())?;
         if state.len() > limits::SAVE {
             self.module = None;
-            let (given, limit) = (state.len() as u64, limits::SAVE as u64);
-            return Err(Fault::Budget(Budget::Outputs { given, limit }));
+            return Err(Fault::over(Budget::Outputs { limit: limits::SAVE as u64 }));
         }
         Ok(state)
     }
@@ -148,7 +147,7 @@ mod tests {
         let mut outputs = Outputs::default();
         assert!(instance.step(&Inputs::default(), &mut outputs).is_ok());
         assert!(instance.step(&Inputs::default(), &mut outputs).is_ok());
-        assert!(matches!(instance.save(), Err(Fault::Budget(Budget::Outputs { .. }))));
+        assert_eq!(instance.save(), Err(Fault::over(Budget::Outputs { limit: limits::SAVE as u64 })));
         assert_eq!(instance.save(), Err(Fault::Ended));
     }
 }
