@@ -1,0 +1,121 @@
+//! Wraps a core module into a component, and reads from both whether they keep the rules of their world.
+
+use anyhow::{Context as _, bail};
+use wasmparser::{Encoding, Parser, Payload, TypeRef};
+
+/// What every module exports: the contract in its one version.
+const PROTOCOL: &str = bulkhead_wit::CONTRACT;
+
+/// What was read from a core module that kept the rules.
+pub(super) struct Facts {
+    /// Bytes of its one memory, now and always.
+    pub(super) memory: u64,
+    /// Bytes of its code.
+    pub(super) code: usize,
+}
+
+/// Makes a component of a core module in which wit-bindgen has left its description of the world.
+pub(super) fn wrap(core: &[u8]) -> anyhow::Result<Vec<u8>> {
+    wit_component::ComponentEncoder::default().validate(true).module(core)?.encode()
+}
+
+/// Checks what the host relies on for recovery by copying, and for equal replays everywhere: one memory of a fixed size,
+/// no state outside of it but the stack pointer, and no floating point.
+///
+/// # Errors
+/// The rule that is broken, and where.
+pub(super) fn examine_core(core: &[u8]) -> anyhow::Result<Facts> {
+    let mut facts = Facts { memory: 0, code: 0 };
+    let (mut memories, mut mutable, mut functions) = (0, 0, 0);
+    for payload in Parser::new(0).parse_all(core) {
+        match payload? {
+            Payload::ImportSection(imports) => {
+                for import in imports.into_imports() {
+                    let import = import?;
+                    if matches!(import.ty, TypeRef::Memory(_) | TypeRef::Global(_) | TypeRef::Table(_)) {
+                        bail!(
+                            "imports {} {}: a module has all of its state in itself",
+                            import.module,
+                            import.name
+                        );
+                    }
+                    functions += u32::from(matches!(import.ty, TypeRef::Func(_)));
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    let memory = memory?;
+                    if memory.maximum != Some(memory.initial) {
+                        bail!("its memory can grow from {} to {:?} pages", memory.initial, memory.maximum);
+                    }
+                    memories += 1;
+                    facts.memory = memory.initial * 65_536;
+                }
+            }
+            Payload::GlobalSection(section) => {
+                for global in section {
+                    mutable += u32::from(global?.ty.mutable);
+                }
+            }
+            Payload::CodeSectionStart { size, .. } => facts.code = size as usize,
+            Payload::CodeSectionEntry(body) => {
+                no_floating_point(&body).with_context(|| format!("function {functions}"))?;
+                functions += 1;
+            }
+            _ => {}
+        }
+    }
+    if memories != 1 {
+        bail!("it has {memories} memories, not one");
+    }
+    if mutable > 1 {
+        bail!("it has {mutable} mutable globals; only the stack pointer can be put back");
+    }
+    Ok(facts)
+}
+
+/// Rounding, and above all the bits of a NaN, may differ from machine to machine.
+fn no_floating_point(body: &wasmparser::FunctionBody<'_>) -> anyhow::Result<()> {
+    for operator in body.get_operators_reader()? {
+        let text = format!("{:?}", operator?);
+        let name = text.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+        if name.contains("F32") || name.contains("F64") {
+            bail!("{name} is floating point, which a module must not use");
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a component imports nothing but `allowed` and exports the contract; returns what it imports.
+///
+/// # Errors
+/// The import that is not allowed, or what it exports instead.
+pub(super) fn check_world(component: &[u8], allowed: &[&str]) -> anyhow::Result<Vec<String>> {
+    let (mut depth, mut imports, mut exports) = (0, Vec::new(), Vec::new());
+    for payload in Parser::new(0).parse_all(component) {
+        match payload? {
+            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => bail!("it is a core module"),
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            // Sections of what is nested in it say nothing about the component itself.
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    imports.push(import?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    exports.push(export?.name.name);
+                }
+            }
+            _ => {}
+        }
+    }
+    if let Some(name) = imports.iter().find(|name| !allowed.contains(&name.as_str())) {
+        bail!("it imports {name}, which its world does not allow");
+    }
+    if exports != [PROTOCOL] {
+        bail!("it exports {exports:?}, not {PROTOCOL} alone");
+    }
+    Ok(imports)
+}

@@ -1,0 +1,66 @@
+//! Whether a guest has to be built again: one number over everything that it is made of.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::shell::root;
+
+/// The fingerprint of a package: the files of it and of every package of the workspace that it depends on, what the
+/// workspace says, every locked version, and `settings`.
+pub(super) fn of_package(workspace: &Value, package: &str, settings: &str) -> anyhow::Result<String> {
+    let mut files = BTreeSet::from([root().join("Cargo.toml"), root().join("Cargo.lock")]);
+    for folder in folders_of(workspace, package)? {
+        list_files(&folder, &mut files)?;
+    }
+    let mut hasher = DefaultHasher::new();
+    settings.hash(&mut hasher);
+    for file in &files {
+        file.strip_prefix(root()).unwrap_or(file).hash(&mut hasher);
+        std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?.hash(&mut hasher);
+    }
+    Ok(format!("{:016x} {} files\n{settings}\n", hasher.finish(), files.len()))
+}
+
+/// The folders of a package and of those of its dependencies that are given by a path.
+fn folders_of(workspace: &Value, package: &str) -> anyhow::Result<BTreeSet<PathBuf>> {
+    let (mut folders, mut open) = (BTreeSet::new(), vec![package.to_owned()]);
+    while let Some(name) = open.pop() {
+        let packages = workspace["packages"].as_array().into_iter().flatten();
+        let found = packages.into_iter().find(|one| one["name"] == name.as_str());
+        let found = found.with_context(|| format!("there is no package {name} in this workspace"))?;
+        let manifest = found["manifest_path"].as_str().context("a package has a manifest")?;
+        let folder = Path::new(manifest).parent().context("a manifest has a folder")?.to_owned();
+        if !folders.insert(folder) {
+            continue;
+        }
+        for dependency in found["dependencies"].as_array().into_iter().flatten() {
+            // What only tests need does not get into the guest.
+            if dependency["path"].is_string() && dependency["kind"] != "dev" {
+                open.extend(dependency["name"].as_str().map(str::to_owned));
+            }
+        }
+    }
+    Ok(folders)
+}
+
+/// Every file below a folder, but for what other packages, tests and builds keep there.
+fn list_files(folder: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let entry = entry?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let is_other =
+            path.join("Cargo.toml").is_file() || ["target", "tests", "benches"].iter().any(|n| name == *n);
+        if entry.file_type()?.is_dir() {
+            if !is_other {
+                list_files(&path, files)?;
+            }
+        } else if !name.to_string_lossy().starts_with('.') {
+            files.insert(path);
+        }
+    }
+    Ok(())
+}
