@@ -81,6 +81,17 @@ pub const HOLDS_BYTES: usize = 1 << 20;
 /// How long a hold slot lives.
 pub const HOLD_TIME: Time = 30 * SECOND;
 
+// ---- what a configuration and a description list
+
+/// Addresses of an instance.
+pub const ADDRESSES: usize = 64;
+/// Settings in one list, and in a description.
+pub const SETTINGS: usize = 64;
+/// Services that a module lists, in each direction.
+pub const SERVICES: usize = 64;
+/// Bytes of a module's name, and of its version.
+pub const NAME_BYTES: usize = 256;
+
 // ---- the instance
 
 /// Linear memory of an instance, in bytes.

@@ -1,1 +1,0 @@
-//! The one byte encoding of inputs and outputs.
