@@ -1,0 +1,429 @@
+//! What the host knows of each connection in numbers: its endpoints, its two bases, and how far it has come.
+//!
+//! The module is believed nothing: inspect holds every output against these numbers, and moves them only by what
+//! was proven. This is the only place of the host where sequence numbers mean anything.
+
+use super::rule::{Broken, Rule, check, violation};
+use bulkhead_wit::{Endpoint, Handle, Listening, limits};
+use std::collections::HashMap;
+
+/// How far a connection's life has come, as the host knows it. TCP states are the module's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// No connection is here.
+    Gone,
+    /// Asked for by `open`, not yet opened.
+    Opening,
+    /// Offered by a deferring listener, not yet accepted.
+    Offered,
+    /// Bytes may flow.
+    Open,
+}
+
+/// A connection in numbers.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// Its handle.
+    pub handle: Handle,
+    /// Our end; parts that an open left to the module are unspecified until chosen.
+    pub local: Endpoint,
+    /// The peer's end.
+    pub remote: Endpoint,
+    /// How far its life has come.
+    pub stage: Stage,
+    /// The listener it came by.
+    pub listener: u32,
+    /// The receive limit that it began with.
+    pub receive_first: u32,
+    /// The sequence number of the peer's first byte.
+    pub receive_base: u32,
+    /// The sequence number of our first byte.
+    pub send_base: u32,
+    /// The receive limit as the module was told.
+    pub limit: u64,
+    /// What the application wrote, as the module was told.
+    pub written: u64,
+    /// Bytes exposed to the application.
+    pub exposed: u64,
+    /// Bytes that the peer has acknowledged.
+    pub acknowledged: u64,
+    /// The end of the highest range sent.
+    pub sent: u64,
+    /// Where the peer's stream ends, once its FIN was seen.
+    pub finished: Option<u64>,
+    /// Runs of placed bytes that are not exposed, ordered, apart from each other.
+    pub islands: Vec<(u64, u64)>,
+    /// The step in which it was last touched, so that its former numbers are kept once a step.
+    touched: u64,
+    /// The step in which it last had a mark.
+    pub(super) marked: u64,
+}
+
+impl Ledger {
+    fn new(handle: Handle, local: Endpoint, remote: Endpoint, stage: Stage) -> Self {
+        Self {
+            handle,
+            local,
+            remote,
+            stage,
+            listener: 0,
+            receive_first: 0,
+            receive_base: 0,
+            send_base: 0,
+            limit: 0,
+            written: 0,
+            exposed: 0,
+            acknowledged: 0,
+            sent: 0,
+            finished: None,
+            islands: Vec::new(),
+            touched: 0,
+            marked: 0,
+        }
+    }
+
+    /// Adds a placed run. The caller has made sure that it lies beyond `exposed` and below `limit`.
+    pub(super) fn place(&mut self, at: u64, end: u64, islands_max: usize) -> Result<(), Broken> {
+        let next = self.islands.partition_point(|island| island.1 < at);
+        let mut run = (at, end);
+        let mut last = next;
+        while let Some(island) = self.islands.get(last).copied()
+            && island.0 <= end
+        {
+            check(island.1 <= at || island.0 >= end, Rule::ReceiveMemory, || {
+                format!(
+                    "{:?}: place {at}..{end} overlaps {}..{}, already placed",
+                    self.handle, island.0, island.1
+                )
+            })?;
+            run = (run.0.min(island.0), run.1.max(island.1));
+            last += 1;
+        }
+        self.islands.splice(next..last, [run]);
+        // The run that begins at `exposed` is no island: it is exposed in this step.
+        let beyond = self.islands.iter().filter(|island| island.0 > self.exposed).count();
+        check(beyond <= islands_max, Rule::ReceiveMemory, || {
+            format!("{:?}: {beyond} islands, {islands_max} allowed", self.handle)
+        })
+    }
+
+    /// Exposes up to `to`, which must have been placed.
+    pub(super) fn expose(&mut self, to: u64) -> Result<(), Broken> {
+        if to == self.exposed {
+            return Ok(());
+        }
+        let covered = match self.islands.first() {
+            Some(first) if first.0 <= self.exposed => first.1,
+            _ => self.exposed,
+        };
+        check(to > self.exposed && to <= covered, Rule::ReceiveMemory, || {
+            format!("{:?}: exposes up to {to}, but only {}..{covered} is placed", self.handle, self.exposed)
+        })?;
+        self.exposed = to;
+        if to == covered {
+            self.islands.remove(0);
+        } else if let Some(first) = self.islands.first_mut() {
+            first.0 = to;
+        }
+        Ok(())
+    }
+}
+
+/// A listener as the host knows it.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where it listens.
+    pub local: Endpoint,
+    /// Its flags.
+    pub how: Listening,
+    /// Connections allowed in all, as the module was told.
+    pub allow: u64,
+    /// Connections accepted in all.
+    pub accepted: u64,
+    /// The receive limit that its connections begin with.
+    pub receive_first: u32,
+}
+
+/// A datagram socket as the host knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Socket {
+    /// Our end.
+    pub local: Endpoint,
+    /// The only peer, or unspecified.
+    pub remote: Endpoint,
+}
+
+impl Socket {
+    /// Whether a datagram with these endpoints is for it.
+    #[must_use]
+    pub fn takes(&self, source: Endpoint, destination: Endpoint) -> bool {
+        let fits = |bound: Endpoint, end: Endpoint| {
+            (bound.address.is_unspecified() || bound.address == end.address)
+                && (bound.port == 0 || bound.port == end.port)
+        };
+        fits(self.local, destination) && fits(self.remote, source)
+    }
+}
+
+/// How to take back what inspect has written into the ledgers, if a later output of the step is at fault.
+#[derive(Debug)]
+enum Undo {
+    Added(u32),
+    /// The former numbers are the last in `former`.
+    Changed(u32),
+    Bound(Endpoint, Endpoint),
+    Unbound(Endpoint, Endpoint, u32),
+    Accepted(u32),
+    Slot(u32, Option<ModuleSlot>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ModuleSlot {
+    index: u32,
+    generation: u32,
+}
+
+/// All connections, found by handle or by endpoints in constant time.
+#[derive(Debug, Default)]
+pub struct Ledgers {
+    entries: Vec<Ledger>,
+    generations: Vec<u32>,
+    free: Vec<u32>,
+    by_module: Vec<Option<ModuleSlot>>,
+    by_ends: HashMap<(Endpoint, Endpoint), u32>,
+    /// Listeners by number.
+    pub listeners: HashMap<u32, Listener>,
+    /// Datagram sockets by handle.
+    pub sockets: HashMap<Handle, Socket>,
+    undo: Vec<Undo>,
+    former: Vec<Ledger>,
+    pub(super) step: u64,
+    pub(super) offered: u32,
+}
+
+impl Ledgers {
+    /// The connection at `index`.
+    #[must_use]
+    pub fn get(&self, index: u32) -> Option<&Ledger> {
+        self.entries.get(index as usize)
+    }
+
+    /// The connection at `index`, to tell it what the module is told.
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut Ledger> {
+        self.entries.get_mut(index as usize)
+    }
+
+    /// Where the living connection with this handle is.
+    #[must_use]
+    pub fn find(&self, handle: Handle) -> Option<u32> {
+        self.last_of(handle)
+            .filter(|index| self.get(*index).is_some_and(|ledger| ledger.stage != Stage::Gone))
+    }
+
+    /// Where the connection with this handle is, or was until the step that ended it.
+    #[must_use]
+    pub fn last_of(&self, handle: Handle) -> Option<u32> {
+        let index = if handle.is_by_module() {
+            self.by_module.get(handle.slot() as usize).copied().flatten()?.index
+        } else {
+            handle.slot()
+        };
+        let ledger = self.entries.get(index as usize)?;
+        (ledger.handle == handle).then_some(index)
+    }
+
+    pub(super) fn socket(&self, handle: Handle) -> Result<&Socket, Broken> {
+        let gone = || violation(Rule::Handle, format!("there is no socket {handle:?}"));
+        self.sockets.get(&handle).ok_or_else(gone)
+    }
+
+    /// Every living connection.
+    pub fn living(&self) -> impl Iterator<Item = (u32, &Ledger)> {
+        (0..).zip(&self.entries).filter(|(_, ledger)| ledger.stage != Stage::Gone)
+    }
+
+    /// A place for a connection that the host opens, or nothing if all are taken.
+    pub fn add_opening(&mut self, local: Endpoint, remote: Endpoint, receive_first: u32) -> Option<u32> {
+        let index = self.free_index()?;
+        let generation = self.generations[index as usize];
+        let handle = Handle::by_host(index, generation);
+        let mut ledger = Ledger::new(handle, local, remote, Stage::Opening);
+        ledger.receive_first = receive_first;
+        ledger.limit = u64::from(receive_first);
+        self.entries[index as usize] = ledger;
+        Some(index)
+    }
+
+    /// Gives an index free for another connection, once nothing needs it any more.
+    pub fn release(&mut self, index: u32) {
+        if let Some(ledger) = self.entries.get_mut(index as usize) {
+            *ledger = Ledger::new(Handle::INSTANCE, Endpoint::default(), Endpoint::default(), Stage::Gone);
+            self.free.push(index);
+        }
+    }
+
+    /// Forgets a connection without the module's word: an open that failed, or the end of the instance.
+    pub fn forget(&mut self, index: u32) {
+        if let Some(ledger) = self.entries.get_mut(index as usize)
+            && ledger.stage != Stage::Gone
+        {
+            self.offered -= u32::from(ledger.stage == Stage::Offered);
+            ledger.stage = Stage::Gone;
+            if self.by_ends.get(&(ledger.local, ledger.remote)) == Some(&index) {
+                self.by_ends.remove(&(ledger.local, ledger.remote));
+            }
+        }
+    }
+
+    fn free_index(&mut self) -> Option<u32> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.entries.len() < limits::CONNECTIONS as usize => {
+                let gone =
+                    Ledger::new(Handle::INSTANCE, Endpoint::default(), Endpoint::default(), Stage::Gone);
+                self.entries.push(gone);
+                self.generations.push(0);
+                self.entries.len() as u32 - 1
+            }
+            None => return None,
+        };
+        let generation = &mut self.generations[index as usize];
+        *generation = generation.wrapping_add(1).max(1);
+        Some(index)
+    }
+
+    // ---- what inspect does while it goes through a step
+
+    pub(super) fn begin(&mut self) {
+        self.step += 1;
+        self.undo.clear();
+        self.former.clear();
+    }
+
+    /// A living connection that this step's outputs speak of; its numbers are kept for taking back.
+    pub(super) fn touch(&mut self, handle: Handle) -> Result<(u32, &mut Ledger), Broken> {
+        let index = self.find(handle).ok_or_else(|| {
+            violation(Rule::Handle, format!("{handle:?} is not open, or is closed already"))
+        })?;
+        let step = self.step;
+        let ledger = &mut self.entries[index as usize];
+        if ledger.touched != step {
+            self.undo.push(Undo::Changed(index));
+            self.former.push(ledger.clone());
+            ledger.touched = step;
+        }
+        Ok((index, ledger))
+    }
+
+    /// The same, where bytes may flow.
+    pub(super) fn touch_open(&mut self, handle: Handle) -> Result<(u32, &mut Ledger), Broken> {
+        let (index, ledger) = self.touch(handle)?;
+        check(ledger.stage == Stage::Open, Rule::Handle, || format!("{handle:?} is not open yet"))?;
+        Ok((index, ledger))
+    }
+
+    /// A connection that the module numbers begins.
+    pub(super) fn add_by_module(
+        &mut self,
+        handle: Handle,
+        local: Endpoint,
+        remote: Endpoint,
+        stage: Stage,
+    ) -> Result<&mut Ledger, Broken> {
+        let fault = |what: &str| violation(Rule::Opening, format!("{handle:?}: {what}"));
+        let slot = handle.slot();
+        if !handle.is_by_module() || !handle.is_well_formed() || slot >= limits::CONNECTIONS {
+            return Err(fault("is no handle that a module may number"));
+        }
+        if self.by_module.len() <= slot as usize {
+            self.by_module.resize(slot as usize + 1, None);
+        }
+        let before = self.by_module[slot as usize];
+        if before.is_some_and(|before| handle.generation().wrapping_sub(before.generation).cast_signed() <= 0)
+        {
+            return Err(fault("this generation of the slot has been before"));
+        }
+        if before.is_some_and(|before| {
+            let ledger = &self.entries[before.index as usize];
+            ledger.stage != Stage::Gone && ledger.handle.slot() == slot && ledger.handle.is_by_module()
+        }) {
+            return Err(fault("the slot is taken"));
+        }
+        let index = self.free_index().ok_or_else(|| fault("all connections are taken"))?;
+        self.undo.push(Undo::Added(index));
+        self.undo.push(Undo::Slot(slot, before));
+        self.by_module[slot as usize] = Some(ModuleSlot { index, generation: handle.generation() });
+        self.offered += u32::from(stage == Stage::Offered);
+        self.bind(index, local, remote)?;
+        let step = self.step;
+        let ledger = &mut self.entries[index as usize];
+        *ledger = Ledger::new(handle, local, remote, stage);
+        ledger.touched = step;
+        Ok(ledger)
+    }
+
+    /// Takes both endpoints for the connection at `index`.
+    pub(super) fn bind(&mut self, index: u32, local: Endpoint, remote: Endpoint) -> Result<(), Broken> {
+        match self.by_ends.entry((local, remote)) {
+            std::collections::hash_map::Entry::Occupied(_) => {
+                Err(violation(Rule::Opening, format!("endpoints {local} and {remote} are in use")))
+            }
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(index);
+                self.undo.push(Undo::Bound(local, remote));
+                Ok(())
+            }
+        }
+    }
+
+    /// An offered connection is offered no more.
+    pub(super) fn settle_offer(&mut self) {
+        self.offered = self.offered.saturating_sub(1);
+    }
+
+    pub(super) fn count_accepted(&mut self, listener: u32) {
+        if let Some(entry) = self.listeners.get_mut(&listener) {
+            entry.accepted += 1;
+            self.undo.push(Undo::Accepted(listener));
+        }
+    }
+
+    /// The module says that a connection is gone.
+    pub(super) fn close(&mut self, handle: Handle) -> Result<u32, Broken> {
+        let (index, ledger) = self.touch(handle)?;
+        let was_offered = ledger.stage == Stage::Offered;
+        ledger.stage = Stage::Gone;
+        let ends = (ledger.local, ledger.remote);
+        if was_offered {
+            self.offered = self.offered.saturating_sub(1);
+        }
+        if self.by_ends.get(&ends) == Some(&index) {
+            self.by_ends.remove(&ends);
+            self.undo.push(Undo::Unbound(ends.0, ends.1, index));
+        }
+        Ok(index)
+    }
+
+    /// Takes back everything since [`begin`](Self::begin): a step that fails has had no effect.
+    pub(super) fn take_back(&mut self) {
+        while let Some(undo) = self.undo.pop() {
+            match undo {
+                Undo::Added(index) => self.release(index),
+                Undo::Changed(index) => {
+                    if let Some(former) = self.former.pop() {
+                        self.entries[index as usize] = former;
+                    }
+                }
+                Undo::Bound(local, remote) => drop(self.by_ends.remove(&(local, remote))),
+                Undo::Unbound(local, remote, index) => drop(self.by_ends.insert((local, remote), index)),
+                Undo::Accepted(listener) => {
+                    if let Some(entry) = self.listeners.get_mut(&listener) {
+                        entry.accepted -= 1;
+                    }
+                }
+                Undo::Slot(slot, before) => self.by_module[slot as usize] = before,
+            }
+        }
+        self.offered = self.entries.iter().filter(|ledger| ledger.stage == Stage::Offered).count() as u32;
+    }
+}

@@ -1,0 +1,195 @@
+//! What comes from the module with a step, once it has passed inspect: openings, progress, endings, answers.
+
+use super::{Accepted, Stack};
+use crate::error::StreamError;
+use crate::inspect::Stage;
+use crate::streams::{Readiness, Stream};
+use bulkhead_wit::registry::reason;
+use bulkhead_wit::{Call, Event, Failed, Handle, Info, MarkAt, Note, Opening, Outputs};
+
+impl Stack {
+    /// The openings among the events.
+    pub(crate) fn begin(&mut self, event: &Event) {
+        match event {
+            Event::Accepted(opening) => self.accepted(opening),
+            Event::Opened(opening) => {
+                if let Some(index) = self.ledgers.find(opening.connection)
+                    && let Some(stream) = self.streams.get_mut(index)
+                {
+                    stream.is_open = true;
+                    self.totals.connections += 1;
+                    self.announce(index, Readiness::OPENED.with(Readiness::WRITABLE));
+                }
+            }
+            Event::Offered(opening) => {
+                if let Some(index) = self.ledgers.find(opening.connection) {
+                    let id = self.streams.insert(index, self.stream_for(opening.listener));
+                    self.offers.push_back(id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn stream_for(&self, listener: u32) -> Stream {
+        let sizes = self.listeners.get(&listener).map_or(self.options.sizes, |listening| listening.sizes);
+        Stream::new(&sizes)
+    }
+
+    fn accepted(&mut self, opening: &Opening) {
+        let Some(index) = self.ledgers.find(opening.connection) else { return };
+        if self.streams.get(index).is_none() {
+            self.streams.insert(index, self.stream_for(opening.listener));
+        }
+        if let Some(stream) = self.streams.get_mut(index) {
+            stream.is_open = true;
+        }
+        self.totals.connections += 1;
+        let (Some(id), Some(ledger)) = (self.streams.id(index), self.ledgers.get(index)) else { return };
+        let accepted = Accepted { stream: id, local: ledger.local, remote: ledger.remote };
+        if let Some(listening) = self.listeners.get_mut(&opening.listener) {
+            listening.backlog.push_back(accepted);
+            self.ready_listeners.push_back(opening.listener);
+        }
+    }
+
+    /// Applications may read what is exposed.
+    pub(crate) fn expose(&mut self, outputs: &Outputs) {
+        for mark in &outputs.marks {
+            let Some(index) = self.ledgers.find(mark.connection) else { continue };
+            let Some(stream) = self.streams.get_mut(index) else { continue };
+            if stream.receive.exposed() < mark.exposed {
+                self.totals.bytes_in += mark.exposed - stream.receive.exposed();
+                stream.receive.expose(mark.exposed);
+                self.announce(index, Readiness::READABLE);
+            }
+        }
+    }
+
+    /// Send queues let go of what peers have.
+    pub(crate) fn acknowledge(&mut self, outputs: &Outputs) {
+        for mark in &outputs.marks {
+            let Some(index) = self.ledgers.find(mark.connection) else { continue };
+            let Some(stream) = self.streams.get_mut(index) else { continue };
+            let held = stream.send.held();
+            stream.send.acknowledge(mark.acknowledged, &mut self.blocks);
+            self.totals.bytes_out += held - stream.send.held();
+            stream.tune(mark.want_receive, mark.want_send);
+            if stream.take_writable() {
+                self.announce(index, Readiness::WRITABLE);
+            }
+            if self.streams.get(index).is_some_and(Stream::has_grant) {
+                self.mark_dirty(index);
+            }
+        }
+    }
+
+    /// The endings and answers among the events.
+    pub(crate) fn end(&mut self, event: Event) {
+        match event {
+            Event::Finished(end) => {
+                if let Some(index) = self.ledgers.find(end.connection)
+                    && let Some(stream) = self.streams.get_mut(index)
+                {
+                    stream.finished = Some(end.at);
+                    self.announce(index, Readiness::READABLE);
+                }
+            }
+            Event::Urgent(urgent) => {
+                let index = self.ledgers.find(urgent.connection);
+                if let Some(stream) = index.and_then(|index| self.streams.get_mut(index)) {
+                    stream.urgent = Some(urgent.at);
+                }
+            }
+            Event::Warned(warning) => {
+                let what = reason::name(warning.reason).unwrap_or("unknown");
+                tracing::debug!(connection = ?warning.connection, what, value = warning.value, "warned");
+            }
+            Event::Closed(closed) => self.closed(closed.connection, closed.reason),
+            Event::Resubmit(hold) => {
+                self.resubmitted.extend(self.hold_bytes.resubmit(hold.slot, hold.length, &mut self.pool));
+            }
+            Event::Release(slot) => self.hold_bytes.release(slot),
+            Event::Info(info) => self.answered(info),
+            Event::Failed(failed) => self.failed(failed),
+            Event::Offered(_) | Event::Accepted(_) | Event::Opened(_) | Event::Choosing(_) => {}
+        }
+    }
+
+    /// The ledger does not know the handle any more, so the stream is found by what it was.
+    fn closed(&mut self, connection: Handle, reason: u16) {
+        if let Some(index) = self.ledgers.last_of(connection) {
+            self.answers.remove(&connection);
+            self.end_stream(index, StreamError::Ended(reason));
+        }
+    }
+
+    fn answered(&mut self, info: Info) {
+        self.answers.insert(info.of, info.fields);
+    }
+
+    /// A call could not be done. What it was stands in the batch.
+    fn failed(&mut self, failed: Failed) {
+        let error = StreamError::Ended(failed.reason);
+        match self.batch.calls.get(failed.call as usize) {
+            Some(Call::Open(open)) => {
+                let index = self.ledgers.find(open.connection);
+                if let Some(index) = index.filter(|_| self.is_opening(open.connection)) {
+                    self.ledgers.forget(index);
+                    self.end_stream(index, error);
+                }
+            }
+            Some(Call::Listen(listen)) => {
+                let listener = listen.listener;
+                self.ledgers.listeners.remove(&listener);
+                if let Some(listening) = self.listeners.get_mut(&listener) {
+                    listening.end = Some(error);
+                    self.ready_listeners.push_back(listener);
+                }
+            }
+            Some(call) => tracing::debug!(?call, %error, "a call failed"),
+            None => {}
+        }
+    }
+
+    fn is_opening(&self, connection: Handle) -> bool {
+        self.ledgers
+            .find(connection)
+            .and_then(|index| self.ledgers.get(index))
+            .is_some_and(|ledger| ledger.stage == Stage::Opening)
+    }
+
+    /// Puts a stream on the list of those with news for their applications.
+    pub(super) fn announce(&mut self, index: u32, news: Readiness) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.is_detached {
+            return;
+        }
+        stream.ready = stream.ready.with(news);
+        if !stream.is_ready_listed {
+            stream.is_ready_listed = true;
+            self.ready.push_back(index);
+        }
+    }
+
+    /// The module's own sentences, with control characters taken out.
+    pub(crate) fn tell(&self, note: &Note) {
+        let text: String = note.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let connection = note.connection;
+        match note.level {
+            1 => tracing::error!(target: "module", ?connection, "{text}"),
+            2 => tracing::warn!(target: "module", ?connection, "{text}"),
+            3 => tracing::info!(target: "module", ?connection, "{text}"),
+            4 => tracing::debug!(target: "module", ?connection, "{text}"),
+            _ => tracing::trace!(target: "module", ?connection, "{text}"),
+        }
+    }
+
+    /// Sets marks that go with a stream's next position.
+    pub(super) fn mark(&mut self, index: u32, marks: MarkAt) {
+        if let Some(stream) = self.streams.get_mut(index) {
+            stream.marks = stream.marks.with(marks);
+        }
+        self.mark_dirty(index);
+    }
+}

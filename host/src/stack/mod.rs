@@ -1,0 +1,271 @@
+//! A host with one instance, without a clock and without I/O of its own.
+//!
+//! Whoever drives it hands in the time and a device with each [turn](Stack::turn), on any one thread: an async
+//! runtime, a blocking thread, a simulator in virtual time, a replay. Between turns, applications use the streams: their
+//! calls only move bytes and numbers, and the next turn tells the module.
+
+mod answers;
+mod news;
+mod sockets;
+mod table;
+
+pub use sockets::{Accepted, ConnectOptions, ListenOptions, ListenerId, StreamId};
+
+use crate::error::StreamError;
+use crate::fault::Fault;
+use crate::frame::{Frame, FramePool};
+use crate::inspect::{Grants, Holds, Ledgers};
+use crate::join::{Join, JoinCounters};
+use crate::placement::{Instance, StepCost};
+use crate::split::{Arrived, Split, SplitCounters};
+use crate::streams::{Blocks, HoldBytes, Readiness, Sizes};
+use bulkhead_wit::{Address, Batch, Call, Config, Endpoint, Handle, Outputs, Prefix, Setting, Time, limits};
+use sockets::Listening;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use table::Table;
+
+/// How a stack is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the module is started with. [`Options::new`] fills it for one address.
+    pub config: Config,
+    /// Sizes of new connections' buffers.
+    pub sizes: Sizes,
+    /// Bytes of stream memory, of all connections together, from which on nothing more is granted.
+    pub memory: usize,
+}
+
+impl Options {
+    /// One address with its network, MTU and seed of all randomness; Linux's ephemeral ports; everything else by
+    /// default.
+    #[must_use]
+    pub fn new(address: std::net::IpAddr, prefix: u8, mtu: u32, seed: [u64; 4]) -> Self {
+        let mapped = if address.is_ipv4() { prefix.min(32) + 96 } else { prefix.min(128) };
+        let config = Config {
+            addresses: vec![Prefix { address: Address::from(address), length: mapped }],
+            any_address: false,
+            mtu,
+            seed: (seed[0], seed[1], seed[2], seed[3]),
+            shard: 0,
+            shards: 1,
+            ports_first: 32_768,
+            ports_last: 60_999,
+            connections: limits::CONNECTIONS,
+            embryos: limits::EMBRYOS,
+            offers: limits::OFFERS,
+            islands: limits::ISLANDS as u16,
+            holds: limits::HOLDS as u16,
+            settings: Vec::<Setting>::new(),
+        };
+        Self { config, sizes: Sizes::default(), memory: 1 << 30 }
+    }
+}
+
+/// What a stack has done so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Connections that were opened, by either side.
+    pub connections: u64,
+    /// Connections that ended, for whatever reason.
+    pub ended: u64,
+    /// Bytes that applications were given to read.
+    pub bytes_in: u64,
+    /// Bytes that peers have acknowledged.
+    pub bytes_out: u64,
+    /// Errors of the device.
+    pub device_errors: u64,
+}
+
+/// The host's core: one instance, its ledgers and its streams.
+pub struct Stack {
+    pub(crate) instance: Box<dyn Instance>,
+    pub(crate) fault: Option<Arc<Fault>>,
+    pub(crate) now: Time,
+    pub(crate) deadline: Time,
+    pub(crate) unfinished: bool,
+    // The rooms, in packet order.
+    pub(crate) pool: FramePool,
+    pub(crate) split: Split,
+    pub(crate) batch: Batch,
+    pub(crate) arrived: Vec<Arrived>,
+    pub(crate) outputs: Outputs,
+    pub(crate) grants: Grants,
+    pub(crate) ledgers: Ledgers,
+    pub(crate) holds: Holds,
+    pub(crate) streams: Table,
+    pub(crate) hold_bytes: HoldBytes,
+    pub(crate) blocks: Blocks,
+    pub(crate) join: Join,
+    /// Datagrams put together from fragments, for the next step.
+    pub(crate) resubmitted: VecDeque<Frame>,
+    pub(crate) drops: u64,
+    // News for the module.
+    calls: VecDeque<Call>,
+    dirty: VecDeque<u32>,
+    // News for applications.
+    ready: VecDeque<u32>,
+    listeners: HashMap<u32, Listening>,
+    next_listener: u32,
+    ready_listeners: VecDeque<u32>,
+    answers: HashMap<Handle, Vec<u64>>,
+    offers: VecDeque<StreamId>,
+    options: Options,
+    totals: Totals,
+}
+
+impl Stack {
+    /// Starts the instance with this configuration.
+    ///
+    /// # Errors
+    /// [`Fault::Refused`] if the module does not serve the configuration, or how it failed.
+    pub fn new(mut instance: Box<dyn Instance>, options: Options) -> Result<Self, Fault> {
+        instance.start(&options.config)?;
+        let grants = Grants::new(&options.config, instance.description());
+        Ok(Self {
+            instance,
+            fault: None,
+            now: 0,
+            deadline: bulkhead_wit::NEVER,
+            unfinished: false,
+            pool: FramePool::default(),
+            split: Split::new(0),
+            batch: Batch::default(),
+            arrived: Vec::with_capacity(limits::SEGMENTS),
+            outputs: Outputs::default(),
+            grants,
+            ledgers: Ledgers::default(),
+            holds: Holds::default(),
+            streams: Table::default(),
+            hold_bytes: HoldBytes::default(),
+            blocks: Blocks::default(),
+            join: Join::new(options.config.seed.0 ^ options.config.seed.3),
+            resubmitted: VecDeque::new(),
+            drops: 0,
+            calls: VecDeque::new(),
+            dirty: VecDeque::new(),
+            ready: VecDeque::new(),
+            listeners: HashMap::new(),
+            next_listener: 1,
+            ready_listeners: VecDeque::new(),
+            answers: HashMap::new(),
+            offers: VecDeque::new(),
+            options,
+            totals: Totals::default(),
+        })
+    }
+
+    /// The time of the last turn.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// The fault that ended the instance, if one did.
+    #[must_use]
+    pub fn fault(&self) -> Option<&Arc<Fault>> {
+        self.fault.as_ref()
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// What the module's steps have cost.
+    #[must_use]
+    pub fn cost(&self) -> StepCost {
+        self.instance.cost()
+    }
+
+    /// What split passed and dropped.
+    #[must_use]
+    pub fn split_counters(&self) -> &SplitCounters {
+        self.split.counters()
+    }
+
+    /// What join sent.
+    #[must_use]
+    pub fn join_counters(&self) -> &JoinCounters {
+        self.join.counters()
+    }
+
+    /// How the stack was set up.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Connections that are alive, as the host knows them: handle, our end, the peer's.
+    pub fn connections(&self) -> impl Iterator<Item = (Handle, Endpoint, Endpoint)> {
+        self.ledgers.living().map(|(_, ledger)| (ledger.handle, ledger.local, ledger.remote))
+    }
+
+    /// Bytes of memory that streams hold: blocks of send queues and small payloads, and arrived frames.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.blocks.held() + self.pool.memory()
+    }
+
+    /// Ends everything: the instance has failed, and every stream is told so.
+    pub(crate) fn fail(&mut self, fault: Fault) -> Arc<Fault> {
+        tracing::error!("{}", fault.report());
+        let fault = Arc::new(fault);
+        self.fault = Some(Arc::clone(&fault));
+        self.deadline = bulkhead_wit::NEVER;
+        self.unfinished = false;
+        let living: Vec<u32> = self.streams.indices().collect();
+        for index in living {
+            self.ledgers.forget(index);
+            self.end_stream(index, StreamError::Fault(Arc::clone(&fault)));
+        }
+        self.calls.clear();
+        self.dirty.clear();
+        self.arrived.clear();
+        self.ready_listeners.extend(self.listeners.keys());
+        fault
+    }
+
+    /// Sets the end of a stream and frees it if nobody is left to be told.
+    fn end_stream(&mut self, index: u32, end: StreamError) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.end.is_none() {
+            stream.end = Some(end);
+            self.totals.ended += 1;
+        }
+        stream.send.clear(&mut self.blocks);
+        if stream.is_detached {
+            self.free(index);
+        } else {
+            self.announce(index, Readiness::ENDED.with(Readiness::READABLE).with(Readiness::WRITABLE));
+        }
+    }
+
+    /// The application and the module are both done with a connection.
+    fn free(&mut self, index: u32) {
+        if let Some(mut stream) = self.streams.remove(index) {
+            stream.send.clear(&mut self.blocks);
+            stream.receive.clear(&mut self.blocks);
+        }
+        self.ledgers.release(index);
+    }
+
+    pub(crate) fn note_device_error(&mut self, error: &std::io::Error) {
+        self.totals.device_errors += 1;
+        if self.totals.device_errors.is_power_of_two() {
+            tracing::warn!(%error, errors = self.totals.device_errors, "the device failed to receive");
+        }
+    }
+}
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stack")
+            .field("module", &self.instance.description().name)
+            .field("now", &self.now)
+            .field("fault", &self.fault)
+            .field("totals", &self.totals)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,81 @@
+//! What goes to the module with the next step: calls, and positions of streams that moved.
+
+use super::Stack;
+use crate::inspect::{Listener, Stage};
+use bulkhead_wit::{Call, Position, limits};
+
+impl Stack {
+    /// Whether the module has not been told everything yet.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.calls.is_empty() || !self.dirty.is_empty()
+    }
+
+    pub(super) fn call(&mut self, call: Call) {
+        self.calls.push_back(call);
+    }
+
+    /// The stream's position goes to the module with the next step.
+    pub(super) fn mark_dirty(&mut self, index: u32) {
+        if let Some(stream) = self.streams.get_mut(index)
+            && !stream.is_dirty
+        {
+            stream.is_dirty = true;
+            self.dirty.push_back(index);
+        }
+    }
+
+    /// Moves calls into the batch, and into the ledgers what they entitle the module to.
+    pub(crate) fn take_calls(&mut self) {
+        while self.batch.calls.len() < limits::CALLS
+            && let Some(call) = self.calls.pop_front()
+        {
+            match &call {
+                Call::Listen(listen) => {
+                    let listener = Listener {
+                        local: listen.local,
+                        how: listen.how,
+                        allow: listen.allow,
+                        accepted: 0,
+                        receive_first: listen.receive_first,
+                    };
+                    self.ledgers.listeners.insert(listen.listener, listener);
+                }
+                Call::Allow(allow) => {
+                    if let Some(listener) = self.ledgers.listeners.get_mut(&allow.listener) {
+                        listener.allow = listener.allow.max(allow.up_to);
+                    }
+                }
+                Call::Unlisten(listener) => drop(self.ledgers.listeners.remove(listener)),
+                _ => {}
+            }
+            self.batch.calls.push(call);
+        }
+    }
+
+    /// Moves positions into the batch, and into the ledgers what the module is told by them.
+    pub(crate) fn take_positions(&mut self) {
+        // A shutdown covers what this step's positions say, so positions wait while calls are left over.
+        while self.calls.is_empty()
+            && self.batch.positions.len() < limits::POSITIONS
+            && let Some(index) = self.dirty.pop_front()
+        {
+            let Some(stream) = self.streams.get_mut(index) else { continue };
+            stream.is_dirty = false;
+            let Some(ledger) = self.ledgers.get_mut(index) else { continue };
+            if ledger.stage == Stage::Gone {
+                continue;
+            }
+            let is_short = self.blocks.held() > self.options.memory;
+            stream.limit_told = if is_short { stream.limit_told } else { stream.limit() };
+            ledger.limit = stream.limit_told;
+            ledger.written = stream.send.written();
+            self.batch.positions.push(Position {
+                connection: ledger.handle,
+                written: ledger.written,
+                consumed: stream.receive.consumed(),
+                limit: ledger.limit,
+                marks: std::mem::take(&mut stream.marks),
+            });
+        }
+    }
+}

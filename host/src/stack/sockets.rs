@@ -1,0 +1,432 @@
+//! What applications do: listen, connect, read, write, end. Nothing here blocks or does I/O.
+
+use super::Stack;
+use crate::error::StreamError;
+use crate::inspect::Stage;
+use crate::streams::{Readiness, Sizes, Stream};
+use bulkhead_wit::{
+    Address, Allow, Call, Change, Close, Decide, Endpoint, Handle, Listen, Listening as How, MarkAt, Open,
+    Setting, Time, Verdict,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Names a stream for its application; never used again for another one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StreamId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+impl StreamId {
+    /// A small number, unique among the streams that are alive: fit as an index.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// Names a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ListenerId(pub(super) u32);
+
+/// A connection that a listener took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Accepted {
+    /// The stream.
+    pub stream: StreamId,
+    /// Our end.
+    pub local: Endpoint,
+    /// The peer's end.
+    pub remote: Endpoint,
+}
+
+/// How to listen.
+#[derive(Clone, Debug, Default)]
+pub struct ListenOptions {
+    /// Connections that wait to be accepted, at most; 0 is 128.
+    pub backlog: u32,
+    /// An IPv6 listener takes IPv4 connections too.
+    pub dual_stack: bool,
+    /// Takes connections to any address, and with port 0 to any port (a gateway).
+    pub any_address: bool,
+    /// Offers each connection before the handshake: see [`Stack::next_offer`].
+    pub defer: bool,
+    /// Sizes of the connections' buffers; the stack's own if not given.
+    pub sizes: Option<Sizes>,
+    /// Settings of the connections.
+    pub settings: Vec<Setting>,
+}
+
+/// How to connect.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectOptions {
+    /// Our end; what is unspecified is chosen.
+    pub local: Endpoint,
+    /// Sizes of the buffers; the stack's own if not given.
+    pub sizes: Option<Sizes>,
+    /// Settings of the connection.
+    pub settings: Vec<Setting>,
+}
+
+const BACKLOG: u32 = 128;
+
+/// A listener as the application side knows it.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) sizes: Sizes,
+    pub(super) backlog: VecDeque<Accepted>,
+    pub(super) end: Option<StreamError>,
+    backlog_max: u32,
+    taken: u64,
+}
+
+impl Stack {
+    /// Listens. Errors that only the module finds (the address is in use) come from [`accept`](Self::accept).
+    ///
+    /// # Errors
+    /// [`StreamError::Exhausted`] with too many listeners, or the fault that ended the instance.
+    pub fn listen(&mut self, local: Endpoint, options: ListenOptions) -> Result<ListenerId, StreamError> {
+        self.alive()?;
+        if self.listeners.len() >= bulkhead_wit::limits::LISTENERS {
+            return Err(StreamError::Exhausted);
+        }
+        let listener = self.next_listener;
+        self.next_listener += 1;
+        let sizes = options.sizes.unwrap_or(self.options.sizes);
+        let backlog_max = if options.backlog == 0 { BACKLOG } else { options.backlog };
+        let mut how = How::default();
+        for (is_set, flag) in [
+            (options.dual_stack, How::DUAL_STACK),
+            (options.any_address, How::ANY_ADDRESS),
+            (options.defer, How::DEFER),
+        ] {
+            how = if is_set { how.with(flag) } else { how };
+        }
+        self.call(Call::Listen(Listen {
+            listener,
+            local,
+            how,
+            allow: u64::from(backlog_max),
+            receive_first: sizes.receive_first,
+            receive_max: sizes.receive_max,
+            settings: options.settings,
+        }));
+        let listening = Listening { sizes, backlog: VecDeque::new(), end: None, backlog_max, taken: 0 };
+        self.listeners.insert(listener, listening);
+        Ok(ListenerId(listener))
+    }
+
+    /// The next connection that is open.
+    ///
+    /// # Errors
+    /// [`StreamError::WouldBlock`] while there is none, what made the listener fail, or the instance's fault.
+    pub fn accept(&mut self, listener: ListenerId) -> Result<Accepted, StreamError> {
+        let listening = self.listeners.get_mut(&listener.0).ok_or(StreamError::Unknown)?;
+        let Some(accepted) = listening.backlog.pop_front() else {
+            let end = listening.end.clone();
+            self.alive()?;
+            return Err(end.unwrap_or(StreamError::WouldBlock));
+        };
+        // One taken, one more allowed: the backlog is credit.
+        listening.taken += 1;
+        let up_to = listening.taken + u64::from(listening.backlog_max);
+        self.call(Call::Allow(Allow { listener: listener.0, up_to }));
+        Ok(accepted)
+    }
+
+    /// Stops listening; connections that nobody has accepted are reset.
+    pub fn unlisten(&mut self, listener: ListenerId) {
+        if let Some(listening) = self.listeners.remove(&listener.0) {
+            listening.backlog.into_iter().for_each(|accepted| self.abort(accepted.stream));
+            self.call(Call::Unlisten(listener.0));
+        }
+    }
+
+    /// Begins to connect; the stream is told [`Readiness::OPENED`] or [`Readiness::ENDED`].
+    ///
+    /// # Errors
+    /// [`StreamError::Exhausted`] when all connections are taken, or the fault that ended the instance.
+    pub fn connect(&mut self, remote: Endpoint, options: ConnectOptions) -> Result<StreamId, StreamError> {
+        self.alive()?;
+        let sizes = options.sizes.unwrap_or(self.options.sizes);
+        let index = self
+            .ledgers
+            .add_opening(options.local, remote, sizes.receive_first)
+            .ok_or(StreamError::Exhausted)?;
+        let id = self.streams.insert(index, Stream::new(&sizes));
+        let connection = self.handle(index);
+        self.call(Call::Open(Open {
+            connection,
+            local: options.local,
+            remote,
+            receive_first: sizes.receive_first,
+            receive_max: sizes.receive_max,
+            settings: options.settings,
+        }));
+        Ok(id)
+    }
+
+    /// Reads what is there; 0 is the end of the stream (or an empty `into`).
+    ///
+    /// # Errors
+    /// [`StreamError::WouldBlock`] while there is nothing; why the connection ended, once all that arrived is read.
+    pub fn read(&mut self, id: StreamId, into: &mut [u8]) -> Result<usize, StreamError> {
+        let stream = self.streams.held(id).ok_or(StreamError::Unknown)?;
+        let count = stream.receive.read(into, &mut self.blocks);
+        self.has_read(id, count, into.is_empty())
+    }
+
+    /// Shows what is there without taking it; empty is the end of the stream. To be followed by
+    /// [`consume`](Self::consume).
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn peek(&mut self, id: StreamId) -> Result<&[u8], StreamError> {
+        let stream = self.streams.held(id).ok_or(StreamError::Unknown)?;
+        if stream.receive.readable() == 0 {
+            self.has_read(id, 0, false)?;
+        }
+        Ok(self.streams.held(id).ok_or(StreamError::Unknown)?.receive.peek())
+    }
+
+    /// Copies what is there without taking it, as [`read`](Self::read) would.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn peek_into(&mut self, id: StreamId, into: &mut [u8]) -> Result<usize, StreamError> {
+        let count = self.streams.held(id).ok_or(StreamError::Unknown)?.receive.copy_to(into);
+        if count == 0 { self.has_read(id, 0, into.is_empty()) } else { Ok(count) }
+    }
+
+    /// Takes bytes that [`peek`](Self::peek) has shown.
+    pub fn consume(&mut self, id: StreamId, count: usize) {
+        if let Some(stream) = self.streams.held(id) {
+            stream.receive.consume(count, &mut self.blocks);
+            if stream.has_grant() {
+                self.mark_dirty(id.index);
+            }
+        }
+    }
+
+    fn has_read(&mut self, id: StreamId, count: usize, nothing_asked: bool) -> Result<usize, StreamError> {
+        let stream = self.streams.held(id).ok_or(StreamError::Unknown)?;
+        if count > 0 {
+            if stream.has_grant() {
+                self.mark_dirty(id.index);
+            }
+            return Ok(count);
+        }
+        match &stream.end {
+            _ if nothing_asked || stream.is_at_end() => Ok(0),
+            Some(end) => Err(end.clone()),
+            None => Err(StreamError::WouldBlock),
+        }
+    }
+
+    /// Writes as much as there is space for; at least one byte of a `bytes` that is not empty.
+    ///
+    /// # Errors
+    /// [`StreamError::WouldBlock`] while there is no space (the stream is told [`Readiness::WRITABLE`] later),
+    /// [`StreamError::Shut`], or why the connection ended.
+    pub fn write(&mut self, id: StreamId, bytes: &[u8]) -> Result<usize, StreamError> {
+        self.write_marked(id, bytes, MarkAt::PUSH)
+    }
+
+    /// As [`write`](Self::write), with marks of one's own at the last byte; [`MarkAt::PUSH`] is not implied.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_marked(&mut self, id: StreamId, bytes: &[u8], marks: MarkAt) -> Result<usize, StreamError> {
+        let is_short = self.blocks.held() > self.options.memory;
+        let stream = self.streams.held(id).ok_or(StreamError::Unknown)?;
+        if let Some(end) = &stream.end {
+            return Err(if stream.is_shut { StreamError::Shut } else { end.clone() });
+        }
+        if stream.is_shut {
+            return Err(StreamError::Shut);
+        }
+        let space = if is_short && stream.send.held() > 0 { 0 } else { stream.space() };
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        if space == 0 {
+            stream.wait_for_space();
+            self.mark(id.index, MarkAt::WAITING);
+            return Err(StreamError::WouldBlock);
+        }
+        let count = stream.send.write(bytes, space, &mut self.blocks);
+        let marks = if count < bytes.len() { MarkAt::WAITING } else { marks };
+        self.mark(id.index, marks);
+        Ok(count)
+    }
+
+    /// Ends the stream after what was written.
+    ///
+    /// # Errors
+    /// [`StreamError::Unknown`] if there is no such stream.
+    pub fn shutdown(&mut self, id: StreamId) -> Result<(), StreamError> {
+        let stream = self.streams.held(id).ok_or(StreamError::Unknown)?;
+        if !stream.is_shut && stream.end.is_none() {
+            stream.is_shut = true;
+            self.mark_dirty(id.index);
+            let handle = self.handle(id.index);
+            self.call(Call::Shutdown(handle));
+        }
+        Ok(())
+    }
+
+    /// The application is done: what was written is still delivered, what was not read is dropped (and the peer told
+    /// so by a reset, RFC 2525 2.17). `linger` bounds the time for it, in nanoseconds.
+    pub fn close(&mut self, id: StreamId, linger: Time) {
+        let Some(stream) = self.streams.held(id) else { return };
+        stream.is_detached = true;
+        stream.is_shut = true;
+        if stream.end.is_some() {
+            self.free(id.index);
+            return;
+        }
+        self.mark_dirty(id.index);
+        let connection = self.handle(id.index);
+        self.call(Call::Close(Close { connection, linger }));
+        if let Some(stream) = self.streams.get_mut(id.index) {
+            stream.receive.clear(&mut self.blocks);
+        }
+    }
+
+    /// Resets the connection.
+    pub fn abort(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.held(id) else { return };
+        stream.is_detached = true;
+        if stream.end.is_some() {
+            self.free(id.index);
+        } else {
+            let connection = self.handle(id.index);
+            self.call(Call::Abort(connection));
+        }
+    }
+
+    /// Sets an option of the connection.
+    ///
+    /// # Errors
+    /// [`StreamError::Unknown`] if there is no such stream.
+    pub fn set(&mut self, id: StreamId, setting: Setting) -> Result<(), StreamError> {
+        self.streams.held(id).ok_or(StreamError::Unknown)?;
+        let of = self.handle(id.index);
+        self.call(Call::Set(Change { of, setting }));
+        Ok(())
+    }
+
+    /// Asks for a connection's information, or the instance's census without one; [`take_info`](Self::take_info) has
+    /// it after the next turn.
+    ///
+    /// # Errors
+    /// [`StreamError::Unknown`] if there is no such stream.
+    pub fn ask_info(&mut self, id: Option<StreamId>) -> Result<(), StreamError> {
+        let of = self.info_handle(id).ok_or(StreamError::Unknown)?;
+        self.call(Call::Query(of));
+        Ok(())
+    }
+
+    /// The answer to [`ask_info`](Self::ask_info), once: fields in the order of
+    /// [`registry::info`](bulkhead_wit::registry::info) or [`registry::census`](bulkhead_wit::registry::census).
+    pub fn take_info(&mut self, id: Option<StreamId>) -> Option<Vec<u64>> {
+        let of = self.info_handle(id)?;
+        self.answers.remove(&of)
+    }
+
+    fn info_handle(&mut self, id: Option<StreamId>) -> Option<Handle> {
+        match id {
+            None => Some(Handle::INSTANCE),
+            Some(id) => self.streams.held(id).is_some().then(|| self.handle(id.index)),
+        }
+    }
+
+    /// Both ends of a connection; parts of ours that are not chosen yet are unspecified.
+    #[must_use]
+    pub fn ends(&self, id: StreamId) -> Option<(Endpoint, Endpoint)> {
+        self.streams.id(id.index).filter(|current| *current == id)?;
+        self.ledgers.get(id.index).map(|ledger| (ledger.local, ledger.remote))
+    }
+
+    /// Whether the connection is open, or was.
+    ///
+    /// # Errors
+    /// Why it ended.
+    pub fn is_open(&mut self, id: StreamId) -> Result<bool, StreamError> {
+        let stream = self.streams.held(id).ok_or(StreamError::Unknown)?;
+        match &stream.end {
+            Some(end) if !stream.is_open => Err(end.clone()),
+            _ => Ok(stream.is_open),
+        }
+    }
+
+    /// Bytes that may be read at once, and whether the stream ends after them.
+    #[must_use]
+    pub fn readable(&mut self, id: StreamId) -> Option<(u64, bool)> {
+        let stream = self.streams.held(id)?;
+        Some((stream.receive.readable(), stream.finished == Some(stream.receive.exposed())))
+    }
+
+    /// Bytes written and not acknowledged yet.
+    #[must_use]
+    pub fn unacknowledged(&mut self, id: StreamId) -> Option<u64> {
+        self.streams.held(id).map(|stream| stream.send.held())
+    }
+
+    /// The next stream with news for its application, and what they are.
+    pub fn next_ready(&mut self) -> Option<(StreamId, Readiness)> {
+        while let Some(index) = self.ready.pop_front() {
+            let id = self.streams.id(index);
+            let Some(stream) = self.streams.get_mut(index) else { continue };
+            stream.is_ready_listed = false;
+            let news = std::mem::take(&mut stream.ready);
+            if let Some(id) = id.filter(|_| !stream.is_detached && !news.is_empty()) {
+                return Some((id, news));
+            }
+        }
+        None
+    }
+
+    /// The next listener with a connection to accept, or with an end.
+    pub fn next_ready_listener(&mut self) -> Option<ListenerId> {
+        self.ready_listeners.pop_front().map(ListenerId)
+    }
+
+    /// The next connection that a deferring listener offers.
+    pub fn next_offer(&mut self) -> Option<Accepted> {
+        while let Some(id) = self.offers.pop_front() {
+            if let Some((local, remote)) = self.ends(id) {
+                return Some(Accepted { stream: id, local, remote });
+            }
+        }
+        None
+    }
+
+    /// Decides about an offered connection; accepted ones come from [`accept`](Self::accept) then.
+    pub fn decide(&mut self, id: StreamId, verdict: Verdict, code: u16) {
+        if self.streams.held(id).is_some()
+            && self.ledgers.get(id.index).is_some_and(|ledger| ledger.stage == Stage::Offered)
+        {
+            let connection = self.handle(id.index);
+            self.call(Call::Decide(Decide { connection, verdict, code }));
+        }
+    }
+
+    /// Whether one of our addresses is this one.
+    #[must_use]
+    pub fn is_local(&self, address: Address) -> bool {
+        self.options.config.addresses.iter().any(|prefix| prefix.address == address)
+    }
+
+    fn handle(&self, index: u32) -> Handle {
+        self.ledgers.get(index).map_or(Handle::INSTANCE, |ledger| ledger.handle)
+    }
+
+    fn alive(&self) -> Result<(), StreamError> {
+        match &self.fault {
+            Some(fault) => Err(StreamError::Fault(Arc::clone(fault))),
+            None => Ok(()),
+        }
+    }
+}

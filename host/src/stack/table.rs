@@ -1,0 +1,58 @@
+//! Streams by index, each with a generation, so that an application's stale name of a stream finds nothing.
+
+use super::StreamId;
+use crate::streams::Stream;
+
+#[derive(Debug, Default)]
+struct Entry {
+    generation: u32,
+    stream: Option<Box<Stream>>,
+}
+
+/// The streams, at the same indices as the ledgers.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    entries: Vec<Entry>,
+}
+
+impl Table {
+    pub(crate) fn insert(&mut self, index: u32, stream: Stream) -> StreamId {
+        let at = index as usize;
+        if self.entries.len() <= at {
+            self.entries.resize_with(at + 1, Entry::default);
+        }
+        let entry = &mut self.entries[at];
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.stream = Some(Box::new(stream));
+        StreamId { index, generation: entry.generation }
+    }
+
+    pub(crate) fn remove(&mut self, index: u32) -> Option<Stream> {
+        self.entries.get_mut(index as usize)?.stream.take().map(|stream| *stream)
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&Stream> {
+        self.entries.get(index as usize)?.stream.as_deref()
+    }
+
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Stream> {
+        self.entries.get_mut(index as usize)?.stream.as_deref_mut()
+    }
+
+    /// The name by which an application knows the stream at `index`.
+    pub(crate) fn id(&self, index: u32) -> Option<StreamId> {
+        let entry = self.entries.get(index as usize)?;
+        entry.stream.as_ref().map(|_| StreamId { index, generation: entry.generation })
+    }
+
+    /// The stream of this name that an application still holds.
+    pub(crate) fn held(&mut self, id: StreamId) -> Option<&mut Stream> {
+        let entry = self.entries.get_mut(id.index as usize)?;
+        let stream = entry.stream.as_deref_mut()?;
+        (entry.generation == id.generation && !stream.is_detached).then_some(stream)
+    }
+
+    pub(crate) fn indices(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.entries).filter(|(_, entry)| entry.stream.is_some()).map(|(index, _)| index)
+    }
+}

@@ -1,0 +1,183 @@
+//! Applications' bytes: send queues, receive streams and hold slots.
+//!
+//! Everything here counts in offsets from a stream's first byte. Whatever comes in from the module has passed
+//! [`inspect`](crate::inspect) and is carried out without a second look.
+
+mod blocks;
+mod holds;
+mod receive;
+mod send;
+#[cfg(test)]
+mod tests;
+
+pub use blocks::Blocks;
+pub use holds::HoldBytes;
+pub use receive::{KEEP_MIN, ReceiveStream};
+pub use send::{BULK, SendQueue};
+
+use crate::error::StreamError;
+use bulkhead_wit::MarkAt;
+
+/// What an application waits for, or is told of.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Hash)]
+pub struct Readiness(u8);
+
+impl Readiness {
+    /// There is something to read: bytes, or the end.
+    pub const READABLE: Self = Self(1);
+    /// There is space to write.
+    pub const WRITABLE: Self = Self(2);
+    /// The connection is open.
+    pub const OPENED: Self = Self(4);
+    /// The connection has ended.
+    pub const ENDED: Self = Self(8);
+    /// Everything there is to be told.
+    pub const ALL: Self = Self(15);
+
+    /// Whether any of `other` is set.
+    #[must_use]
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether nothing is set.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Sizes of a connection's two buffers, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sizes {
+    /// The receive window that a connection begins with.
+    pub receive_first: u32,
+    /// The largest that autotuning may come to.
+    pub receive_max: u32,
+    /// The send queue that a connection begins with.
+    pub send_first: u32,
+    /// The largest that autotuning may come to.
+    pub send_max: u32,
+}
+
+impl Default for Sizes {
+    /// Linux's defaults for what autotuning may come to (`tcp_rmem`, `tcp_wmem`).
+    fn default() -> Self {
+        Self { receive_first: 128 << 10, receive_max: 6 << 20, send_first: 256 << 10, send_max: 4 << 20 }
+    }
+}
+
+/// A connection as its application sees it.
+#[derive(Debug)]
+pub struct Stream {
+    /// What was written and not acknowledged.
+    pub send: SendQueue,
+    /// What arrived and was not read.
+    pub receive: ReceiveStream,
+    receive_size: u64,
+    receive_max: u64,
+    send_size: u64,
+    send_max: u64,
+    /// The limit that the module was told last.
+    pub(crate) limit_told: u64,
+    /// Where the peer's stream ends.
+    pub(crate) finished: Option<u64>,
+    /// Where urgent data ends.
+    pub(crate) urgent: Option<u64>,
+    /// Marks for the next position.
+    pub(crate) marks: MarkAt,
+    /// Why it ended, once it has.
+    pub(crate) end: Option<StreamError>,
+    /// What the application has not been told of yet.
+    pub(crate) ready: Readiness,
+    /// It stands in the list of streams with news for the application.
+    pub(crate) is_ready_listed: bool,
+    /// It stands in the list of streams with news for the module.
+    pub(crate) is_dirty: bool,
+    /// Bytes may flow.
+    pub(crate) is_open: bool,
+    /// The application will write no more.
+    pub(crate) is_shut: bool,
+    /// The application is gone.
+    pub(crate) is_detached: bool,
+    /// A write was refused, and the writer is to be told when there is space.
+    waits_for_space: bool,
+}
+
+impl Stream {
+    /// A stream with these sizes.
+    #[must_use]
+    pub fn new(sizes: &Sizes) -> Self {
+        Self {
+            send: SendQueue::default(),
+            receive: ReceiveStream::default(),
+            receive_size: u64::from(sizes.receive_first),
+            receive_max: u64::from(sizes.receive_max.max(sizes.receive_first)),
+            send_size: u64::from(sizes.send_first),
+            send_max: u64::from(sizes.send_max.max(sizes.send_first)),
+            limit_told: u64::from(sizes.receive_first),
+            finished: None,
+            urgent: None,
+            marks: MarkAt::default(),
+            end: None,
+            ready: Readiness::default(),
+            is_ready_listed: false,
+            is_dirty: false,
+            is_open: false,
+            is_shut: false,
+            is_detached: false,
+            waits_for_space: false,
+        }
+    }
+
+    /// The receive limit that may be granted now: never smaller than before, and held back while much more memory is
+    /// held than bytes (small payloads kept in large frames).
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        let crowded = self.receive.held() as u64 > 2 * self.receive_size;
+        let wanted = if crowded { 0 } else { self.receive.consumed() + self.receive_size };
+        self.limit_told.max(wanted)
+    }
+
+    /// Whether reading has made room for so much more that the module should know.
+    #[must_use]
+    pub fn has_grant(&self) -> bool {
+        self.limit() - self.limit_told >= (self.receive_size / 8).max(1)
+    }
+
+    /// The module asks for sizes; 0 asks for nothing. Buffers only grow.
+    pub fn tune(&mut self, want_receive: u32, want_send: u32) {
+        self.receive_size = self.receive_size.max(u64::from(want_receive).min(self.receive_max));
+        self.send_size = self.send_size.max(u64::from(want_send).min(self.send_max));
+    }
+
+    /// Bytes that may be written now.
+    #[must_use]
+    pub fn space(&self) -> u64 {
+        self.send_size.saturating_sub(self.send.held())
+    }
+
+    /// Whether everything up to the end of the stream has been read.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.finished.is_some_and(|at| self.receive.consumed() >= at)
+    }
+
+    /// A write found no space.
+    pub(crate) fn wait_for_space(&mut self) {
+        self.waits_for_space = true;
+    }
+
+    /// Whether a writer waits and is to be told: when a third is free, so that it is not woken for every segment.
+    pub(crate) fn take_writable(&mut self) -> bool {
+        let is_writable = self.waits_for_space && self.space() >= (self.send_size / 3).max(1);
+        self.waits_for_space &= !is_writable;
+        is_writable
+    }
+}

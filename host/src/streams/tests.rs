@@ -1,0 +1,85 @@
+use super::*;
+use crate::frame::FrameSlice;
+
+fn pattern(at: u64, length: usize) -> Vec<u8> {
+    (at..at + length as u64).map(|n| (n * 31 % 253) as u8).collect()
+}
+
+fn place(stream: &mut ReceiveStream, at: u64, length: usize, blocks: &mut Blocks) {
+    stream.place(at, FrameSlice::from(&pattern(at, length)[..]), blocks);
+}
+
+#[test]
+fn bytes_come_out_in_order_whatever_the_order_and_size_they_came_in() {
+    let mut blocks = Blocks::default();
+    let mut stream = ReceiveStream::default();
+    for (at, length) in
+        [(20_000u64, 9000usize), (0, 100), (5000, 100), (100, 4900), (5100, 14_900), (29_000, 1)]
+    {
+        place(&mut stream, at, length, &mut blocks);
+    }
+    assert_eq!(stream.peek(), b"", "nothing is readable before it is exposed");
+    stream.expose(29_001);
+    let mut all = vec![0; 40_000];
+    assert_eq!(stream.copy_to(&mut all), 29_001);
+    assert_eq!(all[..29_001], pattern(0, 29_001));
+    let mut out = Vec::new();
+    let mut part = [0; 777];
+    loop {
+        match stream.read(&mut part, &mut blocks) {
+            0 => break,
+            count => out.extend_from_slice(&part[..count]),
+        }
+    }
+    assert_eq!(out, pattern(0, 29_001));
+    assert_eq!((stream.held(), blocks.held()), (0, 0));
+}
+
+#[test]
+fn what_lies_beyond_a_hole_stays_out_of_sight() {
+    let mut blocks = Blocks::default();
+    let mut stream = ReceiveStream::default();
+    place(&mut stream, 0, 10, &mut blocks);
+    place(&mut stream, 10, 10, &mut blocks);
+    stream.expose(10);
+    assert_eq!(stream.peek(), pattern(0, 10));
+    let mut out = [0; 30];
+    assert_eq!(stream.copy_to(&mut out), 10);
+    assert_eq!(stream.read(&mut out, &mut blocks), 10);
+    stream.expose(20);
+    assert_eq!(stream.peek(), pattern(10, 10));
+    stream.clear(&mut blocks);
+    assert_eq!((stream.held(), blocks.held()), (0, 0));
+}
+
+#[test]
+fn small_payloads_share_a_block_and_large_ones_keep_their_frame() {
+    let mut blocks = Blocks::default();
+    let mut stream = ReceiveStream::default();
+    for n in 0..100u64 {
+        place(&mut stream, n * 10, 10, &mut blocks);
+    }
+    assert_eq!(blocks.held(), 2048);
+    place(&mut stream, 1000, KEEP_MIN, &mut blocks);
+    assert_eq!((blocks.held(), stream.held()), (2048, 2048 + KEEP_MIN));
+}
+
+#[test]
+fn a_limit_never_shrinks_and_waits_while_memory_is_crowded() {
+    let sizes = Sizes { receive_first: 1000, receive_max: 5000, send_first: 10, send_max: 20 };
+    let mut stream = Stream::new(&sizes);
+    assert_eq!((stream.limit(), stream.has_grant()), (1000, false));
+    stream.tune(9000, 15);
+    assert_eq!((stream.limit(), stream.space(), stream.has_grant()), (5000, 15, true));
+    stream.tune(100, 1);
+    assert_eq!((stream.limit(), stream.space()), (5000, 15));
+    let mut blocks = Blocks::default();
+    // A stored block of 64 KiB for a payload of 4 KiB: credit counts memory held.
+    stream.limit_told = 5000;
+    for n in 0..4 {
+        place(&mut stream.receive, n * 4096, 4096, &mut blocks);
+    }
+    stream.receive.expose(4096);
+    stream.receive.consume(4096, &mut blocks);
+    assert_eq!(stream.limit(), 5000, "12 KiB are held for a window of 5000");
+}

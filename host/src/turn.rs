@@ -1,0 +1,194 @@
+//! One turn of the host: the rooms in order. Read this first.
+//!
+//! ```text
+//! device -> split -> record -> step -> inspect -> streams -> application
+//!                                             \-> join -> device
+//! ```
+//!
+//! A turn gathers what there is for the module (calls, positions, arrived segments, the time), steps it once or a few
+//! times, has every output inspected, and only then carries the outputs out. A turn with nothing to say to the module
+//! is no step.
+
+use crate::device::Device;
+use crate::fault::Fault;
+use crate::inspect::{self, Step};
+use crate::split::Split;
+use crate::stack::Stack;
+use bulkhead_wit::{NEVER, Room, Source, Target, Time, limits};
+use std::sync::Arc;
+
+/// Steps of one turn at most: then the driver looks after its other work.
+const STEPS: u32 = 8;
+/// Segments that are taken into one step: enough to share the cost of a call, few enough to answer soon.
+const BATCH: usize = 128;
+/// Bytes that one step may send, so that acknowledgements are heard between super-segments.
+const ROOM_BYTES: u32 = 2 << 20;
+/// Sends of one step.
+const ROOM_SENDS: u32 = 256;
+
+/// What a turn did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Turn {
+    /// Steps taken.
+    pub steps: u32,
+    /// There is more to do at once: turn again, without waiting.
+    pub again: bool,
+}
+
+impl Stack {
+    /// One turn at time `now` (nanoseconds since the stack's origin, never back).
+    ///
+    /// # Errors
+    /// The fault that ended the instance, told once and then again at each call: its streams are told the same.
+    pub fn turn(&mut self, now: Time, device: &mut dyn Device) -> Result<Turn, Arc<Fault>> {
+        if let Some(fault) = &self.fault {
+            return Err(Arc::clone(fault));
+        }
+        self.now = self.now.max(now);
+        device.set_now(self.now);
+        let mut turn = Turn::default();
+        loop {
+            let more_arriving = self.gather(device);
+            let is_due = self.unfinished || self.deadline <= self.now;
+            if self.batch.is_empty() && !is_due {
+                return Ok(turn);
+            }
+            self.step(device)?;
+            turn.steps += 1;
+            turn.again = more_arriving || self.unfinished || self.has_news();
+            if !turn.again || turn.steps == STEPS {
+                return Ok(turn);
+            }
+        }
+    }
+
+    /// Device and split: fills the batch. Says whether the device may have more.
+    fn gather(&mut self, device: &mut dyn Device) -> bool {
+        self.batch.clear();
+        self.arrived.clear();
+        self.batch.now = self.now;
+        self.batch.room = Room { sends: ROOM_SENDS, bytes: ROOM_BYTES };
+        self.take_calls();
+        self.take_positions();
+        while let Some(frame) = self.resubmitted.pop_front() {
+            self.drops += u64::from(self.split.split(frame, &mut self.batch, &mut self.arrived).is_err());
+        }
+        while self.batch.segments.len() < BATCH && Split::has_room(&self.batch) {
+            match device.receive(&mut self.pool) {
+                // Split counts what it drops, by reason.
+                Ok(Some(frame)) => drop(self.split.split(frame, &mut self.batch, &mut self.arrived)),
+                Ok(None) => return false,
+                Err(error) => {
+                    self.note_device_error(&error);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Step, inspect, and carry out.
+    fn step(&mut self, device: &mut dyn Device) -> Result<(), Arc<Fault>> {
+        let inputs = self.batch.inputs();
+        let result = self.instance.step(&inputs, &mut self.outputs).and_then(|()| {
+            let step = Step { inputs, arrived: &self.arrived, grants: &self.grants };
+            inspect::inspect(&mut self.ledgers, &mut self.holds, &step, &self.outputs).map_err(Fault::Broken)
+        });
+        if let Err(fault) = result {
+            return Err(self.fail(fault));
+        }
+        self.deadline = self.outputs.deadline;
+        self.unfinished = self.outputs.unfinished;
+        self.carry_out(device);
+        Ok(())
+    }
+
+    /// Every output, in the contract's order.
+    fn carry_out(&mut self, device: &mut dyn Device) {
+        // The outputs leave `self` for the time of this function, so that rooms can be borrowed one by one.
+        let mut outputs = std::mem::take(&mut self.outputs);
+        outputs.events.iter().for_each(|event| self.begin(event));
+        self.place(&outputs);
+        self.expose(&outputs);
+        self.send(&outputs, device);
+        self.acknowledge(&outputs);
+        outputs.events.drain(..).for_each(|event| self.end(event));
+        outputs.notes.iter().for_each(|note| self.tell(note));
+        self.outputs = outputs;
+        // Frames that no stream kept go back to the pool.
+        self.arrived.clear();
+    }
+
+    /// Streams: bytes go where they belong.
+    fn place(&mut self, outputs: &bulkhead_wit::Outputs) {
+        for place in &outputs.places {
+            let Some(arrived) = self.arrived.get(place.segment as usize) else { continue };
+            let from = place.skip as usize;
+            let payload = arrived.payload.slice(from..from + place.length as usize);
+            match place.target {
+                Target::Stream => {
+                    let index = self.ledgers.find(bulkhead_wit::Handle(place.of));
+                    if let Some(stream) = index.and_then(|index| self.streams.get_mut(index))
+                        && !stream.is_detached
+                    {
+                        stream.receive.place(place.at, payload, &mut self.blocks);
+                    }
+                }
+                Target::Hold => {
+                    let header = self.batch.segments.get(place.segment as usize).and_then(|segment| {
+                        let from = segment.header as usize;
+                        self.batch.headers.get(from..from + usize::from(segment.header_length))
+                    });
+                    self.hold_bytes.place(place.of, place.at, header.unwrap_or_default(), &payload);
+                }
+                // Datagram sockets are not served yet: inspect knows none, so none of these comes here.
+                Target::Datagram => {}
+            }
+        }
+    }
+
+    /// Join: headers and ranges become frames.
+    fn send(&mut self, outputs: &bulkhead_wit::Outputs, device: &mut dyn Device) {
+        for send in &outputs.sends {
+            let mut slices: [&[u8]; SLICES] = [&[]; SLICES];
+            let mut count = 0;
+            match send.source {
+                Source::Queue => {
+                    let index = self.ledgers.find(bulkhead_wit::Handle(send.of));
+                    let Some(stream) = index.and_then(|index| self.streams.get(index)) else { continue };
+                    for (slot, slice) in slices.iter_mut().zip(stream.send.slices(send.at, send.length)) {
+                        *slot = slice;
+                        count += 1;
+                    }
+                }
+                Source::Segment => {
+                    let from = send.at as usize;
+                    let payload = self.arrived.get(send.of as usize).map(|arrived| &*arrived.payload);
+                    let range = payload.and_then(|bytes| bytes.get(from..from + send.length as usize));
+                    slices[0] = range.unwrap_or_default();
+                    count = 1;
+                }
+                // The others do not pass inspect in this world.
+                Source::Nothing | Source::Message | Source::Hold | Source::Staged => {}
+            }
+            if let Err(error) = self.join.join(send, &outputs.headers, &slices[..count], device) {
+                tracing::debug!(%error, "not sent");
+            }
+        }
+    }
+
+    /// When the next turn is due if nothing else happens: [`NEVER`] if it need not be, the past if at once.
+    #[must_use]
+    pub fn next_deadline(&self) -> Time {
+        if self.fault.is_some() {
+            NEVER
+        } else if self.unfinished || self.has_news() || !self.resubmitted.is_empty() {
+            self.now
+        } else {
+            self.deadline
+        }
+    }
+}
+
+/// Slices of one send: a datagram in the smallest blocks of a queue, and both ends.
+const SLICES: usize = limits::DATAGRAM / 2048 + 4;
