@@ -1,13 +1,19 @@
 //! The one tool of the project: `cargo xtask help` says what it does.
 //!
 //! - [`guests`]: compiles the protocol modules and wraps them into components;
+//! - [`test`]: runs every test, and what is as good as one;
+//! - [`policy`]: what we may depend on;
+//! - [`leftovers`]: whether tests have cleaned up;
 //! - [`toolchain`]: finds, or installs, a compiler for them;
 //! - [`packages`]: installs what is missing by its Debian name;
 //! - [`shell`]: runs other programs, and says so.
 
 mod guests;
+mod leftovers;
 mod packages;
+mod policy;
 mod shell;
+mod test;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -15,12 +21,17 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 const HELP: &str = "\
+cargo xtask test [--all]       set-up, guests, dependency policy, formatting, lints, every test
 cargo xtask guests [--force]   build every protocol module into <target>/guests/<name>.wasm
+cargo xtask policy             check licences and sources of all dependencies
 cargo xtask help               this text
 
-`guests` needs the target wasm32-unknown-unknown. It uses rustup's where it is installed, else adds it by
-`rustup target add`, else installs Debian's rustc-web, cargo-web and rust-web-src (beside rustup, to /usr/bin).
-It builds only what has changed; --force builds all. What it writes is in the target directory alone.
+test    Installs what is missing (iproute2, curl, iperf3; rustfmt and clippy), then runs everything: first what needs
+        nothing but virtual time, then, one after the other and as root (by sudo if need be), the tests against the
+        kernel over TUN. --all adds documentation and the tests that take long. At the end nothing may be left behind.
+guests  Needs the target wasm32-unknown-unknown. It uses rustup's where it is installed, else adds it by
+        `rustup target add`, else installs Debian's rustc-web, cargo-web and rust-web-src (beside rustup, to /usr/bin).
+        It builds only what has changed; --force builds all. What it writes is in the target directory alone.
 ";
 
 fn main() -> ExitCode {
@@ -36,6 +47,8 @@ fn main() -> ExitCode {
 fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
     let (command, rest) = arguments.split_first().map_or(("help", &[][..]), |(c, r)| (c.as_str(), r));
     match command {
+        "test" => test::run_all(flag(rest, "--all")?),
+        "policy" => flag(rest, "").and_then(|_| policy::check()),
         "guests" => guests::build_all(flag(rest, "--force")?),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
@@ -45,11 +58,14 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
     }
 }
 
-/// The one flag that a command knows: given or not. Anything else is an error.
+/// The one flag that a command knows, if it knows one: given or not. Anything else is an error.
 fn flag(arguments: &[String], name: &str) -> anyhow::Result<bool> {
     match arguments {
         [] => Ok(false),
         [only] if only == name => Ok(true),
+        _ if name.is_empty() => {
+            bail!("expected nothing, not `{}`; see `cargo xtask help`", arguments.join(" "))
+        }
         _ => bail!("expected nothing or {name}, not `{}`; see `cargo xtask help`", arguments.join(" ")),
     }
 }

@@ -1,0 +1,164 @@
+//! Runs every test, and what is as good as one: formatting, lints, the dependency policy.
+//!
+//! Tests in virtual time need nothing and are what `cargo test` runs. Those that need a TUN device and root are `ignore`d
+//! there and have `tun_` in their names; those that take long are `ignore`d and have `slow_` in theirs.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+
+use crate::leftovers::Before;
+use crate::packages::{self, is_root};
+use crate::shell::{cargo, run, say, which};
+use crate::{guests, policy};
+
+/// Programs that tests call, and the Debian packages that have them.
+const PROGRAMS: &[(&str, &str)] = &[("ip", "iproute2"), ("curl", "curl"), ("iperf3", "iperf3")];
+
+/// How many tests did what.
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+/// Runs everything that fits into a quarter of an hour or so, or, with `all`, everything.
+///
+/// # Errors
+/// The first that fails, after all of its like have run.
+pub(crate) fn run_all(all: bool) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let before = Before::look();
+    set_up()?;
+    lint(all)?;
+
+    let mut tally = Tally::default();
+    let mut outcome = tests(&["--workspace"], &[], false, &mut tally);
+    // One after the other: they share two cores with the kernel's end of the connection.
+    let outer = tests(&["--workspace"], &["--ignored", "--test-threads=1", "tun_"], true, &mut tally);
+    outcome = outcome.and(outer);
+    if all {
+        let slow = ["--ignored", "--test-threads=1", "slow_"];
+        outcome = outcome.and(tests(&["--workspace", "--release"], &slow, true, &mut tally));
+    }
+    outcome = outcome.and(before.nothing_new());
+    let minutes = begun.elapsed().as_secs_f64() / 60.0;
+    say(format!("{} tests passed, {} failed, {minutes:.1} minutes", tally.passed, tally.failed));
+    outcome
+}
+
+/// What tests need that a fresh machine may not have: programs, the parts of the toolchain, the guests.
+fn set_up() -> anyhow::Result<()> {
+    let missing: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| which(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    packages::ensure(&missing, "test against the kernel")?;
+    for (component, probe) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+        let is_there =
+            cargo().args([probe, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if !is_there.is_ok_and(|status| status.success()) {
+            say(format!("{component} is missing: rustup component add {component}"));
+            run(Command::new("rustup").args(["component", "add", component]))
+                .with_context(|| format!("install {component} for this toolchain"))?;
+        }
+    }
+    guests::build_all(false)
+}
+
+/// Everything that is read and not run.
+fn lint(all: bool) -> anyhow::Result<()> {
+    policy::check()?;
+    say("cargo fmt --check");
+    run(cargo().args(["fmt", "--all", "--check"])).context("`cargo fmt --all` puts the formatting right")?;
+    say("cargo clippy");
+    run(cargo().args([
+        "clippy",
+        "--quiet",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    if all {
+        say("cargo doc");
+        let mut doc = cargo();
+        doc.env("RUSTDOCFLAGS", "-D warnings");
+        run(doc.args([
+            "doc",
+            "--quiet",
+            "--locked",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ]))?;
+    }
+    Ok(())
+}
+
+/// Runs `cargo test` with these choices of packages and of tests, shows what it prints, and counts.
+fn tests(packages: &[&str], choice: &[&str], root: bool, tally: &mut Tally) -> anyhow::Result<()> {
+    let words = [packages, &["--"], choice].concat().join(" ");
+    say(format!("cargo test {words}"));
+    let mut command = cargo();
+    command.args(["test", "--locked", "--no-fail-fast"]).args(packages).arg("--").args(choice);
+    if root && !is_root() {
+        if which("sudo").is_none() {
+            bail!(
+                "`cargo test {words}` needs root, for network namespaces and TUN devices; there is no sudo here"
+            );
+        }
+        // Compiled by us, run by root.
+        let arch = std::env::consts::ARCH.to_uppercase();
+        command.env(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER"), "sudo -E");
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    for line in BufReader::new(child.stdout.take().context("its output is ours")?).lines() {
+        let line = line?;
+        println!("{line}");
+        tally.count(&line);
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("`cargo test {words}` failed");
+    }
+    Ok(())
+}
+
+impl Tally {
+    /// Reads a line such as `test result: ok. 10 passed; 0 failed; 1 ignored; ...`.
+    fn count(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let words: Vec<&str> = result.split([' ', ';']).collect();
+        for pair in words.windows(2) {
+            let [number, what] = pair else { continue };
+            let number = number.parse().unwrap_or(0);
+            match *what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    #[test]
+    fn closing_lines_are_counted() {
+        let mut tally = Tally::default();
+        tally.count(
+            "test result: ok. 10 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.03s",
+        );
+        tally.count("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out");
+        tally.count("test a_name ... ok");
+        assert_eq!((tally.passed, tally.failed), (12, 3));
+    }
+}
