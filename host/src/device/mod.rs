@@ -18,9 +18,29 @@ use bulkhead_wit::Time;
 
 use crate::frame::{Frame, FramePool};
 
+#[cfg(feature = "tun")]
+mod error;
+#[cfg(feature = "tun")]
+pub mod interface;
+pub mod link;
+#[cfg(feature = "tun")]
+pub mod offload;
+pub mod pcap;
 pub mod queue;
-#[cfg(test)]
 pub(crate) mod random;
+#[cfg(all(test, feature = "tun"))]
+mod smoke;
+#[cfg(feature = "tun")]
+pub mod tun;
+#[cfg(feature = "tun")]
+mod vnet;
+
+#[cfg(feature = "tun")]
+pub use error::DeviceError;
+#[cfg(feature = "tun")]
+pub use offload::OffloadTun;
+#[cfg(feature = "tun")]
+pub use tun::{Tun, TunOptions};
 
 /// What a device does for the host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

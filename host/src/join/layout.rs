@@ -114,6 +114,15 @@ impl Layout {
     }
 }
 
+/// Completes a checksum that was left to the device: the bytes from `start` on are summed, the sum of the pseudo
+/// header in the field among them, and the complement is stored at `start + offset`.
+pub(crate) fn complete_checksum(frame: &mut [u8], start: usize, offset: usize) {
+    let sum = checksum::checksum(frame.get(start..).unwrap_or_default());
+    // UDP is the only protocol with its field there.
+    let protocol = if offset == 6 { UDP } else { TCP };
+    put_u16(frame, start + offset, written(sum, protocol));
+}
+
 /// Zero says "no checksum" in UDP, so that a sum of zero is sent as all ones (RFC 768).
 pub(crate) const fn written(checksum: u16, protocol: u8) -> u16 {
     if checksum == 0 && protocol == UDP { 0xffff } else { checksum }

@@ -20,9 +20,11 @@ pub(crate) mod segment;
 mod tests;
 
 use fragment::Datagram;
+pub(crate) use layout::complete_checksum;
 use layout::{CWR, Layout, TCP_FLAGS, URG};
 use parts::{Cursor, PARTS, Parts};
 use segment::Cut;
+pub(crate) use segment::segment_frame;
 
 /// What became of a send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 
 use crate::join::layout::{CWR, FIN, Layout, PSH, TCP_FLAGS, URG, get_u16, get_u32, put_u16, put_u32};
 use crate::join::parts::{Cursor, Parts};
-use crate::split::network::TCP;
+use crate::split::network::{Network, TCP, UDP};
 
 /// Takes the finished frames; `Ok(false)` when there is no room for more.
 pub(crate) type Emit<'e> = &'e mut dyn FnMut(&[IoSlice<'_>]) -> io::Result<bool>;
@@ -52,6 +52,27 @@ pub(crate) fn segment(header: &mut [u8], layout: Layout, cut: Cut<'_>, emit: Emi
         frames += 1;
     }
     Ok(frames)
+}
+
+/// Cuts a super-segment that lies in one piece, as a device does; its checksum and length fields are not looked at.
+///
+/// # Errors
+/// `InvalidInput` if it is not what can be cut, and what `emit` fails with.
+pub(crate) fn segment_frame(frame: &mut [u8], mss: u16, emit: Emit<'_>) -> io::Result<usize> {
+    let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
+    let Ok(network) = Network::parse(frame, true) else { return Err(invalid("no network header")) };
+    let transport = network.transport;
+    let length = match network.protocol {
+        TCP => usize::from(frame.get(transport + 12).copied().unwrap_or_default() >> 4) * 4,
+        UDP => 8,
+        _ => return Err(invalid("only TCP and UDP can be segmented")),
+    };
+    let (header, payload) =
+        frame.split_at_mut_checked(transport + length).ok_or_else(|| invalid("no transport header"))?;
+    let layout = Layout::of(header, transport).map_err(invalid)?;
+    let identification = get_u16(header, 4);
+    let cut = Cut { payload: &[payload], length: payload.len(), mss: usize::from(mss), identification };
+    segment(header, layout, cut, emit)
 }
 
 /// The fields of a super-segment's TCP header that differ from frame to frame.
