@@ -15,6 +15,8 @@
 //! | applications' bytes | [`streams`] |
 //! | header and range into frames | [`join`] |
 
+#[cfg(feature = "wasm")]
+pub mod artifact;
 pub mod checksum;
 pub mod device;
 pub mod error;

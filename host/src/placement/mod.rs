@@ -4,6 +4,8 @@
 //! natively, where [`step`](Instance::step) does both, and later in a process of its own, which can be pipelined.
 
 pub mod native;
+#[cfg(feature = "wasm")]
+pub mod wasm;
 
 use bulkhead_wit::{Config, Description, Inputs, Outputs, Summary, Time};
 

@@ -1,0 +1,43 @@
+//! Finds the TCP module that the library carries inside it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The module's file in the folder of guests.
+const MODULE: &str = "guest-tcp.wasm";
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=BULKHEAD_GUESTS");
+    println!("cargo::rerun-if-env-changed=CARGO_TARGET_DIR");
+    if env::var_os("CARGO_FEATURE_WASM").is_none() {
+        return;
+    }
+    let places = places();
+    for place in &places {
+        println!("cargo::rerun-if-changed={}", place.display());
+    }
+    match places.iter().find(|place| place.is_file()) {
+        Some(module) => println!("cargo::rustc-env=BULKHEAD_TCP_MODULE={}", module.display()),
+        None => println!("cargo::error=the TCP module is not built yet: run `cargo xtask guests`"),
+    }
+}
+
+/// Where the module can be, best first. `BULKHEAD_GUESTS` names a folder and leaves no other choice.
+fn places() -> Vec<PathBuf> {
+    if let Some(folder) = env::var_os("BULKHEAD_GUESTS") {
+        return vec![Path::new(&folder).join(MODULE)];
+    }
+    let out = env::var_os("OUT_DIR").map(PathBuf::from).unwrap_or_default();
+    let of_target = |target: &Path| target.join("guests").join(MODULE);
+    // OUT_DIR is <target>[/<triple>]/<profile>/build/<package>/out.
+    let mut places: Vec<PathBuf> = out.ancestors().skip(4).take(2).map(of_target).collect();
+    if let Some(target) = env::var_os("CARGO_TARGET_DIR") {
+        places.push(of_target(Path::new(&target)));
+    }
+    if let Some(host) = env::var_os("CARGO_MANIFEST_DIR") {
+        places.extend(Path::new(&host).parent().map(|workspace| of_target(&workspace.join("target"))));
+    }
+    places.retain(|place| place.is_absolute());
+    places
+}

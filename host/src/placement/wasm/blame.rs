@@ -1,0 +1,89 @@
+//! Errors of the sandbox, as faults.
+
+use wasmtime::{Error, Trap as Code, WasmBacktrace, WasmCoreDump};
+
+use super::engine::Host;
+use crate::fault::{Budget, Fault, Frame, Overrun, Rule, Trap};
+
+/// What wasmtime says when a call gives back more bytes than the store allows.
+const TOO_MUCH: &str = "too much data is being copied between the host and the guest";
+/// Frames of a backtrace that are kept.
+const FRAMES: usize = 32;
+
+/// The fault that an error of a call is. `panic` tells where the module keeps its panic text, `lifted` how many bytes
+/// the call might give back.
+pub(super) fn fault(
+    error: &Error,
+    store: &mut wasmtime::Store<Host>,
+    panic: Option<PanicText>,
+    lifted: usize,
+) -> Fault {
+    let frames = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+    if let Some(fault) = error.downcast_ref::<Fault>() {
+        return match fault {
+            Fault::Budget(overrun) => Fault::Budget(Overrun { budget: overrun.budget, frames }),
+            other => other.clone(),
+        };
+    }
+    if let Some(code) = error.downcast_ref::<Code>() {
+        let panic = panic.and_then(|text| {
+            let dump = error.downcast_ref::<WasmCoreDump>()?;
+            text.read(dump, store)
+        });
+        return Fault::Trap(Box::new(Trap { code: code.to_string(), panic, frames }));
+    }
+    let text = error.root_cause().to_string();
+    if text.contains(TOO_MUCH) {
+        return Fault::over(Budget::Outputs { limit: lifted as u64 });
+    }
+    Fault::broken(Rule::Encoding, text)
+}
+
+fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    for info in backtrace.frames() {
+        let number = || format!("function {}", info.func_index());
+        let name = |name: Option<&str>| {
+            name.map_or_else(number, |name| format!("{:#}", rustc_demangle::demangle(name)))
+        };
+        if info.symbols().is_empty() {
+            frames.push(Frame { function: name(info.func_name()), file: None, line: None });
+        }
+        frames.extend(info.symbols().iter().map(|symbol| Frame {
+            function: name(symbol.name().or(info.func_name())),
+            file: symbol.file().map(short),
+            line: symbol.line(),
+        }));
+    }
+    frames.truncate(FRAMES);
+    frames
+}
+
+/// A source path without what is particular to the machine that built the module.
+fn short(path: &str) -> String {
+    let parts: Vec<&str> = path.rsplit('/').take(4).collect();
+    parts.into_iter().rev().collect::<Vec<_>>().join("/")
+}
+
+/// Where a module keeps the text of its last panic: a length (`u32`, little endian) and that many bytes of UTF-8.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PanicText {
+    /// Address in its memory.
+    pub(crate) address: u32,
+}
+
+impl PanicText {
+    /// The longest text that is read, in bytes.
+    const LIMIT: usize = 1024;
+
+    fn read(self, dump: &WasmCoreDump, store: &wasmtime::Store<Host>) -> Option<String> {
+        let memory = dump.memories().first()?.data(store);
+        let (length, rest) = memory.get(self.address as usize..)?.split_first_chunk::<4>()?;
+        let length = u32::from_le_bytes(*length) as usize;
+        if length == 0 {
+            return None;
+        }
+        let text = rest.get(..length.min(Self::LIMIT))?;
+        Some(String::from_utf8_lossy(text).into_owned())
+    }
+}

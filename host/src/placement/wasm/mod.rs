@@ -1,0 +1,208 @@
+//! The module as a component in wasmtime's sandbox, in this process: a function call away, behind a wall.
+//!
+//! - `engine`: compiler settings and the limits of a store;
+//! - `ticker`: ends a call that uses up its CPU time;
+//! - `bindings`, `convert`, `lower`, `lift`: the way in and out of the module's memory;
+//! - `blame`: what went wrong, as a fault.
+
+mod bindings;
+mod blame;
+mod convert;
+pub(crate) mod engine;
+mod lift;
+mod lower;
+mod ticker;
+
+use std::time::{Duration, Instant};
+
+use bulkhead_wit::{CONTRACT, Config, Description, Inputs, Outputs, Summary, Time, limits};
+use wasmtime::component::{Component, ComponentExportIndex, Func, Linker, TypedFunc};
+use wasmtime::{Store, UpdateDeadline};
+
+use super::{Instance, StepCost};
+use crate::fault::{Budget, Fault, Refused};
+use bindings::{ProtocolModule, ProtocolModulePre, wit};
+pub(crate) use blame::PanicText;
+use engine::{Host, Shared};
+use lift::StepOutputs;
+use lower::StepInputs;
+use ticker::Pulse;
+
+/// Bytes of lists and text that `describe`, `start` and an instantiation may give back.
+const TALK: usize = 64 << 10;
+/// Bytes that a `load` may give back: a summary of every connection.
+const SUMMARIES: usize = limits::CONNECTIONS as usize * size_of::<wit::Summary>();
+
+/// A component that is compiled and linked: instances are made from it.
+#[derive(Clone)]
+pub(crate) struct Prepared {
+    shared: &'static Shared,
+    pre: ProtocolModulePre<Host>,
+    step: ComponentExportIndex,
+    panic: Option<PanicText>,
+}
+
+impl Prepared {
+    /// Links a component, whose imports were found to be what its world allows. What it may import, payload access, is
+    /// linked to a trap: `describe` needs none of it.
+    ///
+    /// # Errors
+    /// A sentence that names the export which is missing or of another type.
+    pub(crate) fn new(component: &Component, panic: Option<PanicText>) -> Result<Self, String> {
+        let shared = engine::shared()?;
+        let link = || {
+            let mut linker = Linker::new(&shared.engine);
+            linker.define_unknown_imports_as_traps(component)?;
+            let pre = ProtocolModulePre::new(linker.instantiate_pre(component)?)?;
+            let protocol = component.get_export_index(None, CONTRACT);
+            let step = protocol.and_then(|protocol| component.get_export_index(Some(&protocol), "step"));
+            let step = step.ok_or_else(|| wasmtime::Error::msg("no function `step` is exported"))?;
+            Ok(Self { shared, pre, step, panic })
+        };
+        link().map_err(|error: wasmtime::Error| format!("{error:#}"))
+    }
+
+    /// What the module says of itself, asked of an instance that is thrown away.
+    ///
+    /// # Errors
+    /// How it failed.
+    pub(crate) fn describe(&self) -> Result<Description, Fault> {
+        let mut instance = Wasm::new(self, Description::default())?;
+        let description = instance.enter(limits::LIFE_CPU, TALK, |live| {
+            live.module.bulkhead_protocol_protocol().call_describe(&mut live.store)
+        })?;
+        Ok(description.into())
+    }
+}
+
+/// A module that runs in the sandbox.
+pub struct Wasm {
+    description: Description,
+    /// `None` once it has failed: nothing of it is entered again.
+    live: Option<Live>,
+    cost: StepCost,
+}
+
+struct Live {
+    store: Store<Host>,
+    module: ProtocolModule,
+    step: Func,
+    pulse: Pulse,
+    panic: Option<PanicText>,
+}
+
+impl Wasm {
+    /// A new instance, not started yet.
+    pub(crate) fn new(prepared: &Prepared, description: Description) -> Result<Self, Fault> {
+        let mut store = Store::new(&prepared.shared.engine, Host::default());
+        store.limiter(|host| &mut host.limiter);
+        store.epoch_deadline_callback(|mut store| match store.data_mut().meter.exceeded() {
+            None => Ok(UpdateDeadline::Continue(1)),
+            Some((used, limit)) => Err(wasmtime::Error::new(Fault::over(Budget::Cpu { used, limit }))),
+        });
+        let mut pulse = prepared.shared.ticker.pulse();
+        begin(&mut store, &mut pulse, limits::LIFE_CPU, TALK);
+        let made = prepared.instantiate(&mut store);
+        pulse.end();
+        match made {
+            Ok((module, step)) => {
+                let live = Live { store, module, step, pulse, panic: prepared.panic };
+                Ok(Self { description, live: Some(live), cost: StepCost::default() })
+            }
+            Err(error) => Err(blame::fault(&error, &mut store, prepared.panic, TALK)),
+        }
+    }
+
+    /// A call into the module with its budgets: CPU time in nanoseconds, and bytes that it may give back. After an
+    /// error it is not entered again.
+    fn enter<T>(
+        &mut self,
+        cpu: Time,
+        lifted: usize,
+        call: impl FnOnce(&mut Live) -> wasmtime::Result<T>,
+    ) -> Result<T, Fault> {
+        let live = self.live.as_mut().ok_or(Fault::Ended)?;
+        begin(&mut live.store, &mut live.pulse, cpu, lifted);
+        let result = call(live);
+        live.pulse.end();
+        match result {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                let fault = blame::fault(&error, &mut live.store, live.panic, lifted);
+                self.live = None;
+                Err(fault)
+            }
+        }
+    }
+}
+
+fn begin(store: &mut Store<Host>, pulse: &mut Pulse, cpu: Time, lifted: usize) {
+    store.data_mut().meter.begin(Duration::from_nanos(cpu));
+    store.set_epoch_deadline(1);
+    store.set_hostcall_fuel(lifted);
+    pulse.begin();
+}
+
+impl Prepared {
+    fn instantiate(&self, store: &mut Store<Host>) -> wasmtime::Result<(ProtocolModule, Func)> {
+        let instance = self.pre.instance_pre().instantiate(&mut *store)?;
+        let module = ProtocolModule::new(&mut *store, &instance)?;
+        let step = instance
+            .get_func(&mut *store, self.step)
+            .ok_or_else(|| wasmtime::Error::msg("no function `step` is exported"))?;
+        // Checked here once, for all calls: see `call_step`.
+        step.typed::<StepInputs<'static>, (StepOutputs,)>(&mut *store)?;
+        Ok((module, step))
+    }
+}
+
+#[expect(unsafe_code, reason = "the type of `step` is checked when the instance is made, not in every step")]
+fn call_step(live: &mut Live, inputs: StepInputs<'_>) -> wasmtime::Result<()> {
+    // SAFETY: `instantiate` has checked this function against this very type; the lifetime is no part of the check.
+    let step = unsafe { TypedFunc::<StepInputs<'_>, (StepOutputs,)>::new_unchecked(live.step) };
+    step.call(&mut live.store, inputs).map(|_| ())
+}
+
+impl Instance for Wasm {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn start(&mut self, config: &Config) -> Result<(), Fault> {
+        let config = wit::Config::from(config);
+        let started = self.enter(limits::LIFE_CPU, TALK, |live| {
+            live.module.bulkhead_protocol_protocol().call_start(&mut live.store, &config)
+        })?;
+        started.map_err(|text| Fault::Refused(Refused { call: "start", text }))
+    }
+
+    fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<(), Fault> {
+        outputs.clear();
+        let from = Instant::now();
+        let inputs = StepInputs::new(inputs);
+        lift::exchange(outputs);
+        let result = self.enter(limits::STEP_CPU, 0, |live| call_step(live, inputs));
+        lift::exchange(outputs);
+        self.cost.add(from);
+        result
+    }
+
+    fn save(&mut self) -> Result<Vec<u8>, Fault> {
+        self.enter(limits::LIFE_CPU, limits::SAVE, |live| {
+            live.module.bulkhead_protocol_protocol().call_save(&mut live.store)
+        })
+    }
+
+    fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, Fault> {
+        let config = wit::Config::from(config);
+        let loaded = self.enter(limits::LIFE_CPU, SUMMARIES, |live| {
+            live.module.bulkhead_protocol_protocol().call_load(&mut live.store, &config, now, state)
+        })?;
+        let summaries = loaded.map_err(|text| Fault::Refused(Refused { call: "load", text }))?;
+        Ok(summaries.into_iter().map(Into::into).collect())
+    }
+
+    fn cost(&self) -> StepCost {
+        self.cost
+    }
+}
