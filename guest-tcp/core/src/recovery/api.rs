@@ -1,7 +1,5 @@
 //! What goes in and comes out of [`Recovery`](super::Recovery).
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::limits::MILLISECOND;
 use bulkhead_wit::types::Time;
 
@@ -60,6 +58,8 @@ pub struct Parameters {
     pub rto_min: Time,
     /// Nanoseconds a tick of our timestamp clock lasts.
     pub timestamp_tick: Time,
+    /// Whether a window is spread over its round trip; the rule is in `pacing.rs`.
+    pub pacing: bool,
     /// Bytes per second never to be exceeded; 0 is no limit.
     pub max_pacing_rate: u64,
 }
@@ -72,8 +72,9 @@ impl Default for Parameters {
             algorithm: Algorithm::Cubic,
             sack: false,
             timestamps: false,
-            rto_min: 200 * MILLISECOND,
+            rto_min: super::limits::RTO_MIN,
             timestamp_tick: MILLISECOND,
+            pacing: true,
             max_pacing_rate: 0,
         }
     }
@@ -184,16 +185,4 @@ pub enum TimerAction {
     /// The retransmission timeout: the caller compares
     /// [`timeouts`](super::Recovery::timeouts) with its limit of retries.
     Timeout,
-}
-
-/// Appends the canonical encoding of numbers: eight bytes each, little endian.
-pub(super) fn put(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(&number.to_le_bytes());
-}
-
-/// Takes a number off the front.
-pub(super) fn take(from: &mut &[u8]) -> Option<u64> {
-    let (first, rest) = from.split_first_chunk::<8>()?;
-    *from = rest;
-    Some(u64::from_le_bytes(*first))
 }

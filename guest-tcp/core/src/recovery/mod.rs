@@ -4,84 +4,139 @@
 //! The caller asks [`Recovery::next`] until it says [`Next::Wait`], tells [`Recovery::on_sent`] what it sent,
 //! [`Recovery::on_ack`] what was acknowledged, and calls [`Recovery::on_timer`] at [`Recovery::next_deadline`].
 //! SYN and FIN take an offset each and are sent, timed and retransmitted like bytes.
-//! The persist timer, keepalive and the limit of retries are the caller's.
+//! The persist timer, keepalive, Nagle and the limit of retries are the caller's.
+//!
+//! The rooms, in the order in which an acknowledgement passes them:
+//! `arrive` (the order of things), `scoreboard` (what is in flight), `rate` and `rtt` (measured), `rack`, `newreno` and
+//! `tlp` (what is lost), `undo` (what was not), `prr` and `congestion` (the window), `usage` (whether it is needed);
+//! then `send` with `pacing` (what may leave) and `timer`.
 
 mod api;
+mod arrive;
+mod codec;
+mod congestion;
+pub mod limits;
+mod newreno;
+mod pacing;
+mod prr;
+mod rack;
+mod rate;
+mod report;
+mod rtt;
+mod scoreboard;
+mod send;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod tlp;
+mod undo;
+mod usage;
 
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 
-use bulkhead_wit::limits::SECOND;
-use bulkhead_wit::registry::info;
 use bulkhead_wit::types::Time;
 
 pub use api::{
     Ack, Acked, Algorithm, Next, Parameters, Purpose, Reason, Span, Supply, TimerAction, Transmit,
 };
-use api::{put, take};
+pub use limits::SUPER_SEGMENT;
 
-/// The most bytes that one [`Transmit`] covers.
-pub const SUPER_SEGMENT: u64 = 65_535 - 120;
-/// The retransmission timeout before the first sample (RFC 6298 2.1).
-const RTO_INITIAL: Time = SECOND;
-/// The largest retransmission timeout (RFC 6298 2.5 permits 60 s or more; Linux: 120 s).
-const RTO_MAX: Time = 120 * SECOND;
+use congestion::{Control, Window};
+use newreno::NewReno;
+use pacing::{Pacing, Speed};
+use prr::Prr;
+use rack::{Echo, Path, Rack};
+use rate::Rate;
+use report::{Busy, Counters};
+use rtt::Rtt;
+use scoreboard::{Fate, Scoreboard};
+use tlp::Tlp;
+use undo::{Frto, Undo};
+use usage::Usage;
 
-/// A range in flight.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Run {
-    end: u64,
-    sent_at: Time,
-    again: bool,
+/// What the sender is doing about congestion; the numbers are those of `ca-state` in the registry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug, Default)]
+enum Phase {
+    /// Nothing is wrong.
+    #[default]
+    Open = 0,
+    /// Something arrived out of order, or a duplicate acknowledgement came.
+    Disorder = 1,
+    /// The window is being reduced since the network said so (ECN).
+    Reduced = 2,
+    /// Fast recovery.
+    Recovery = 3,
+    /// After a retransmission timeout.
+    Loss = 4,
 }
 
 /// The send-side recovery state of one connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Recovery {
     parameters: Parameters,
-    una: u64,
-    sent_end: u64,
-    /// Offsets below this are to be retransmitted, from `resend_from` on.
-    resend_to: u64,
-    resend_from: u64,
+    window: Window,
+    control: Control,
+    board: Scoreboard,
+    rtt: Rtt,
+    rack: Rack,
+    tlp: Tlp,
+    newreno: NewReno,
+    prr: Prr,
+    undo: Option<Box<Undo>>,
+    frto: Frto,
+    phase: Phase,
+    pacing: Pacing,
+    rate: Rate,
+    usage: Usage,
+    /// The phase ends when this offset is acknowledged (RFC 6675 `RecoveryPoint`).
     recover: u64,
-    runs: VecDeque<Run>,
-    cwnd: u64,
-    ssthresh: u64,
-    srtt: Time,
-    rttvar: Time,
-    rto: Time,
+    /// When the retransmission timer is due.
+    rto_at: Option<Time>,
+    /// Retransmission timeouts in a row.
     timeouts: u32,
-    duplicates: u32,
-    timer: Option<Time>,
+    /// When the oldest data was sent, or SND.UNA advanced last.
     progress_at: Time,
-    retransmitted: u64,
+    /// Idleness is counted from here.
+    idle_from: Time,
+    counters: Counters,
+    busy: Busy,
 }
 
 impl Recovery {
     /// State for a connection of which nothing was sent; offset 0 is its SYN.
     #[must_use]
     pub fn new(parameters: Parameters) -> Self {
-        let cwnd = u64::from(parameters.mss) * u64::from(parameters.initial_window);
-        Self {
-            parameters,
-            una: 0,
-            sent_end: 0,
-            resend_to: 0,
-            resend_from: 0,
+        let mss = u64::from(parameters.mss.clamp(1, 0xffff));
+        let mut recovery = Self {
+            parameters: Parameters {
+                mss: mss as u32,
+                rto_min: parameters.rto_min.min(limits::RTO_MAX),
+                ..parameters
+            },
+            window: Window { cwnd: mss, ssthresh: u64::MAX, mss },
+            control: Control::new(parameters.algorithm),
+            board: Scoreboard::default(),
+            rtt: Rtt::default(),
+            rack: Rack::default(),
+            tlp: Tlp::default(),
+            newreno: NewReno::default(),
+            prr: Prr::default(),
+            undo: None,
+            frto: Frto::Off,
+            phase: Phase::Open,
+            pacing: Pacing::default(),
+            rate: Rate::default(),
+            usage: Usage::default(),
             recover: 0,
-            runs: VecDeque::new(),
-            cwnd,
-            ssthresh: u64::MAX,
-            srtt: 0,
-            rttvar: 0,
-            rto: RTO_INITIAL,
+            rto_at: None,
             timeouts: 0,
-            duplicates: 0,
-            timer: None,
             progress_at: 0,
-            retransmitted: 0,
-        }
+            idle_from: 0,
+            counters: Counters::default(),
+            busy: Busy::default(),
+        };
+        recovery.window.cwnd = recovery.initial_window();
+        recovery
     }
 
     /// The handshake agreed on these: to be called before the SYN's acknowledgement is given to
@@ -89,192 +144,95 @@ impl Recovery {
     pub fn negotiated(&mut self, mss: u32, sack: bool, timestamps: bool) {
         self.parameters.sack = sack;
         self.parameters.timestamps = timestamps;
-        self.parameters.mss = mss.max(1);
-        self.cwnd = u64::from(self.parameters.mss) * u64::from(self.parameters.initial_window);
+        self.mss_changed(mss);
+        self.window.cwnd = self.initial_window();
+    }
+
+    /// The SYN was sent and acknowledged without being timed: a connection out of a SYN cookie. Only at the start,
+    /// after [`negotiated`](Self::negotiated).
+    pub fn established(&mut self, now: Time) {
+        if self.board.end() == 0 {
+            self.board = Scoreboard::starting_at(1);
+            (self.progress_at, self.idle_from) = (now, now);
+        }
     }
 
     /// Segments are cut at this size from now on: path MTU discovery (RFC 1191, RFC 8201) or `maxseg`.
     pub fn mss_changed(&mut self, mss: u32) {
-        self.parameters.mss = mss.max(1);
+        self.parameters.mss = mss.clamp(1, 0xffff);
+        self.window.mss = u64::from(self.parameters.mss);
+    }
+
+    /// Takes over another limit of the pacing rate, in bytes per second; 0 is none.
+    pub fn set_max_pacing_rate(&mut self, bytes_per_second: u64) {
+        self.parameters.max_pacing_rate = bytes_per_second;
+    }
+
+    /// Takes over another smallest retransmission timeout; it holds from the next arming of the timer on.
+    pub fn set_rto_min(&mut self, rto_min: Time) {
+        self.parameters.rto_min = rto_min.min(limits::RTO_MAX);
     }
 
     /// What is in flight was too big for the path (ICMP: fragmentation needed): it is sent again at the new size,
-    /// without a reduction of the congestion window. To be called after [`mss_changed`](Self::mss_changed).
+    /// without a reduction of the congestion window, since nothing was lost to congestion (RFC 1191 section 6.5).
+    /// To be called after [`mss_changed`](Self::mss_changed).
     pub fn too_big(&mut self, now: Time) {
-        let _ = now;
-        self.resend_from = self.una;
-        self.resend_to = self.sent_end;
-    }
-
-    /// `span` was handed to the device at `now`: a prefix of what [`next`](Self::next) offered (or of any such
-    /// range: the SYN, a FIN). New data starts at [`sent_end`](Self::sent_end).
-    pub fn on_sent(&mut self, now: Time, span: Span) {
-        if span.start < self.sent_end {
-            self.retransmitted += 1;
-            self.resend_from = self.resend_from.max(span.end);
-            for run in &mut self.runs {
-                run.again = true;
-            }
-        } else {
-            if self.una == self.sent_end {
-                self.progress_at = now;
-            }
-            self.sent_end = span.end;
-            self.runs.push_back(Run { end: span.end, sent_at: now, again: false });
-        }
-        self.timer.get_or_insert(now.saturating_add(self.rto));
-    }
-
-    /// An acceptable acknowledgement arrived.
-    pub fn on_ack(&mut self, now: Time, ack: &Ack<'_>) -> Acked {
-        let mut acked = Acked::default();
-        if ack.to <= self.una {
-            self.on_duplicate(now, ack, &mut acked);
-            return acked;
-        }
-        let to = ack.to.min(self.sent_end);
-        acked.advanced = to - self.una;
-        acked.delivered = acked.advanced;
-        self.una = to;
-        self.progress_at = now;
-        while let Some(run) = self.runs.front().filter(|run| run.end <= to) {
-            if !run.again {
-                acked.rtt = Some(now.saturating_sub(run.sent_at));
-            }
-            self.runs.pop_front();
-        }
-        if let Some(sample) = acked.rtt {
-            self.sample(sample);
-        }
-        self.duplicates = 0;
-        self.timeouts = 0;
-        self.resend_from = self.resend_from.max(to);
-        let mss = u64::from(self.parameters.mss);
-        if to < self.recover {
-            // RFC 6582 3.2 step 3: a partial acknowledgement means that the next hole is lost too.
-            self.resend_from = to;
-            self.resend_to = self.resend_to.max((to + mss).min(self.sent_end));
-        } else if self.cwnd < self.ssthresh {
-            self.cwnd += acked.advanced.min(mss); // RFC 5681 3.1
-        } else {
-            self.cwnd += (mss * mss / self.cwnd.max(1)).max(1);
-        }
-        self.timer = (self.una < self.sent_end).then(|| now.saturating_add(self.rto));
-        acked
-    }
-
-    fn on_duplicate(&mut self, now: Time, ack: &Ack<'_>, acked: &mut Acked) {
-        if ack.to < self.una || ack.carries || ack.window_changed || self.una == self.sent_end {
+        if self.board.outstanding() == 0 || self.board.una() == 0 {
             return;
         }
-        self.duplicates += 1;
-        if self.duplicates == 3 && self.una >= self.recover {
-            self.reduce();
-            self.cwnd = self.ssthresh;
-            acked.reduced = true;
-            acked.lost = u64::from(self.parameters.mss).min(self.sent_end - self.una);
-            self.resend_from = self.una;
-            self.resend_to = self.una + acked.lost;
-            self.timer = Some(now.saturating_add(self.rto));
+        self.board.mark_lost(|_| true);
+        self.tlp.cancel();
+        self.rack.timer = None;
+        if self.phase < Phase::Recovery {
+            // A recovery without a reduction: the window stays what it is until all of it is acknowledged.
+            self.phase = Phase::Loss;
+            self.recover = self.board.end();
+            self.undo = None;
+            self.frto = Frto::Off;
+        }
+        self.newreno.reset(self.board.end());
+        self.rto_at = Some(now.saturating_add(self.rto()));
+    }
+
+    /// IW of RFC 6928: 10 segments whatever their size, as Linux.
+    fn initial_window(&self) -> u64 {
+        (self.window.mss * u64::from(self.parameters.initial_window.clamp(1, 1024))).min(limits::CWND)
+    }
+
+    /// What RACK looks at.
+    fn path(&self, now: Time) -> Path {
+        Path {
+            now,
+            min_rtt: self.rtt.min(),
+            srtt: self.rtt.srtt(),
+            mss: self.window.mss,
+            recovering: self.phase >= Phase::Recovery,
         }
     }
 
-    fn reduce(&mut self) {
-        let mss = u64::from(self.parameters.mss);
-        self.ssthresh = ((self.sent_end - self.una) / 2).max(2 * mss); // RFC 5681 (4)
-        self.recover = self.sent_end;
+    fn speed(&self) -> Speed {
+        let srtt = self.rtt.srtt().filter(|_| self.parameters.pacing);
+        Speed::new(&self.window, srtt, self.rtt.min(), self.parameters.max_pacing_rate)
     }
 
-    /// RFC 6298 2.2 to 2.4.
-    fn sample(&mut self, rtt: Time) {
-        if self.srtt == 0 {
-            self.srtt = rtt.max(1);
-            self.rttvar = rtt / 2;
-        } else {
-            self.rttvar = self.rttvar / 4 * 3 + self.srtt.abs_diff(rtt) / 4;
-            self.srtt = (self.srtt / 8 * 7 + rtt / 8).max(1);
-        }
-        self.rto = (self.srtt + (4 * self.rttvar).max(self.parameters.rto_min)).min(RTO_MAX);
-    }
-
-    /// The time came that [`next_deadline`](Self::next_deadline) named.
-    pub fn on_timer(&mut self, now: Time) -> TimerAction {
-        if self.timer.is_none_or(|at| at > now) {
-            return TimerAction::Nothing;
-        }
-        self.timeouts += 1;
-        self.rto = (self.rto * 2).min(RTO_MAX); // RFC 6298 5.5
-        if self.timeouts == 1 {
-            self.reduce();
-        }
-        self.cwnd = u64::from(self.parameters.mss);
-        self.resend_from = self.una;
-        self.resend_to = self.sent_end;
-        self.timer = Some(now.saturating_add(self.rto));
-        TimerAction::Timeout
-    }
-
-    /// When [`on_timer`](Self::on_timer) is to be called: the earliest of the reordering timer, the loss probe, the
-    /// retransmission timeout and pacing.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Time> {
-        self.timer
-    }
-
-    /// What may be sent now: retransmissions first. Told nothing, it offers the same again.
-    pub fn next(&mut self, now: Time, supply: &Supply) -> Next {
-        let _ = now;
-        let mss = u64::from(self.parameters.mss);
-        let in_flight = self.in_flight();
-        let room = if in_flight == 0 { self.cwnd.max(mss) } else { self.cwnd.saturating_sub(in_flight) };
-        if self.resend_from < self.resend_to {
-            if room < mss {
-                return Next::Wait(Reason::Congestion);
-            }
-            let end = if self.resend_from == 0 { 1 } else { self.resend_to };
-            let most = (room.min(SUPER_SEGMENT) / mss).max(1) * mss;
-            let span = Span::new(self.resend_from, end.min(self.resend_from + most));
-            return Next::Send(Transmit { span, purpose: Purpose::Retransmission });
-        }
-        if supply.end <= self.sent_end {
-            return Next::Wait(Reason::Idle);
-        }
-        let mut length = supply.end.min(supply.window_end).saturating_sub(self.sent_end).min(SUPER_SEGMENT);
-        if length == 0 {
-            return Next::Wait(Reason::Window);
-        }
-        if length > room {
-            length = room / mss * mss;
-            if length == 0 {
-                return Next::Wait(Reason::Congestion);
-            }
-        }
-        if self.sent_end == 0 {
-            length = 1;
-        } else if length > mss && (!supply.small || self.sent_end + length < supply.end) {
-            length = length / mss * mss;
-        } else if length < mss && !supply.small {
-            return Next::Wait(Reason::Idle);
-        }
-        let span = Span::new(self.sent_end, self.sent_end + length);
-        Next::Send(Transmit { span, purpose: Purpose::New })
+    fn echo(&self, at: Option<Time>) -> Echo {
+        Echo { at: at.filter(|_| self.parameters.timestamps), tick: self.parameters.timestamp_tick }
     }
 
     /// SND.UNA as an offset.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
-        self.una
+        self.board.una()
     }
     /// SND.NXT as an offset: one past the last offset ever sent.
     #[must_use]
     pub fn sent_end(&self) -> u64 {
-        self.sent_end
+        self.board.end()
     }
     /// Bytes that are in the network, estimated (the `pipe` of RFC 6675).
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        let lost = self.resend_to.saturating_sub(self.resend_from.max(self.una));
-        (self.sent_end - self.una).saturating_sub(lost)
+        self.board.pipe().saturating_sub(self.newreno.arrived())
     }
     /// Bytes of payload in a full segment.
     #[must_use]
@@ -284,17 +242,27 @@ impl Recovery {
     /// The congestion window in bytes.
     #[must_use]
     pub fn cwnd(&self) -> u64 {
-        self.cwnd
+        self.window.cwnd
+    }
+    /// The slow start threshold in bytes; `u64::MAX` before the first congestion.
+    #[must_use]
+    pub fn ssthresh(&self) -> u64 {
+        self.window.ssthresh
     }
     /// The retransmission timeout, backed off.
     #[must_use]
     pub fn rto(&self) -> Time {
-        self.rto
+        self.rtt.rto(self.parameters.rto_min)
     }
     /// The smoothed round-trip time, once there is one.
     #[must_use]
     pub fn srtt(&self) -> Option<Time> {
-        (self.srtt > 0).then_some(self.srtt)
+        self.rtt.srtt()
+    }
+    /// The smallest round-trip time of the last minutes, once there is one.
+    #[must_use]
+    pub fn min_rtt(&self) -> Option<Time> {
+        self.rtt.min()
     }
     /// Retransmission timeouts in a row without progress.
     #[must_use]
@@ -305,126 +273,6 @@ impl Recovery {
     /// (for the user timeout). None with nothing in flight.
     #[must_use]
     pub fn waiting_since(&self) -> Option<Time> {
-        (self.una < self.sent_end).then_some(self.progress_at)
-    }
-
-    /// Fills in the fields of [`bulkhead_wit::registry::info`] that are known here, at their own indices; fields
-    /// beyond the slice are left out.
-    pub fn info(&self, now: Time, fields: &mut [u64]) {
-        let _ = now;
-        let mss = u64::from(self.parameters.mss);
-        let mut set = |key: u16, value: u64| {
-            if let Some(field) = fields.get_mut(usize::from(key)) {
-                *field = value;
-            }
-        };
-        set(info::SND_MSS, mss);
-        set(info::RTO, self.rto);
-        set(info::RTT, self.srtt);
-        set(info::RTTVAR, self.rttvar);
-        set(info::CWND, self.cwnd / mss);
-        set(info::SSTHRESH, if self.ssthresh == u64::MAX { u64::MAX } else { self.ssthresh / mss });
-        set(info::UNACKED, (self.sent_end - self.una).div_ceil(mss));
-        set(info::BACKOFF, u64::from(self.timeouts));
-        set(info::TOTAL_RETRANS, self.retransmitted);
-    }
-
-    /// Appends the canonical encoding of the state.
-    pub fn save(&self, out: &mut Vec<u8>) {
-        let p = &self.parameters;
-        put(out, u64::from(p.mss));
-        put(out, u64::from(p.initial_window));
-        put(out, u64::from(p.algorithm == Algorithm::Reno));
-        put(out, u64::from(p.sack) | u64::from(p.timestamps) << 1);
-        for number in [p.rto_min, p.timestamp_tick, p.max_pacing_rate] {
-            put(out, number);
-        }
-        for number in [self.una, self.sent_end, self.resend_from, self.resend_to, self.recover] {
-            put(out, number);
-        }
-        for number in [self.cwnd, self.ssthresh, self.srtt, self.rttvar, self.rto] {
-            put(out, number);
-        }
-        for number in [u64::from(self.timeouts), u64::from(self.duplicates), self.timer.unwrap_or(u64::MAX)] {
-            put(out, number);
-        }
-        put(out, self.progress_at);
-        put(out, self.retransmitted);
-        put(out, self.runs.len() as u64);
-        for run in &self.runs {
-            put(out, run.end);
-            put(out, run.sent_at);
-            put(out, u64::from(run.again));
-        }
-    }
-
-    /// Takes a state off the front of `from`; None when it is not one that [`save`](Self::save) wrote.
-    #[must_use]
-    pub fn load(from: &mut &[u8]) -> Option<Self> {
-        let mss = u32::try_from(take(from)?).ok().filter(|&mss| mss > 0)?;
-        let initial_window = u32::try_from(take(from)?).ok()?;
-        let algorithm = if take(from)? == 1 { Algorithm::Reno } else { Algorithm::Cubic };
-        let flags = take(from)?;
-        let mut recovery = Self::new(Parameters {
-            mss,
-            initial_window,
-            algorithm,
-            sack: flags & 1 != 0,
-            timestamps: flags & 2 != 0,
-            rto_min: take(from)?,
-            timestamp_tick: take(from)?,
-            max_pacing_rate: take(from)?,
-        });
-        recovery.una = take(from)?;
-        recovery.sent_end = take(from)?;
-        recovery.resend_from = take(from)?;
-        recovery.resend_to = take(from)?;
-        recovery.recover = take(from)?;
-        recovery.cwnd = take(from)?;
-        recovery.ssthresh = take(from)?;
-        recovery.srtt = take(from)?;
-        recovery.rttvar = take(from)?;
-        recovery.rto = take(from)?;
-        recovery.timeouts = u32::try_from(take(from)?).ok()?;
-        recovery.duplicates = u32::try_from(take(from)?).ok()?;
-        recovery.timer = Some(take(from)?).filter(|&at| at != u64::MAX);
-        recovery.progress_at = take(from)?;
-        recovery.retransmitted = take(from)?;
-        for _ in 0..take(from)? {
-            recovery.runs.push_back(Run { end: take(from)?, sent_at: take(from)?, again: take(from)? != 0 });
-        }
-        (recovery.una <= recovery.sent_end).then_some(recovery)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bulkhead_wit::limits::MILLISECOND;
-
-    #[test]
-    fn a_lost_segment_is_sent_again_after_the_timeout() {
-        let mut recovery = Recovery::new(Parameters { mss: 1000, ..Parameters::default() });
-        let supply = Supply { end: 3001, window_end: 60_000, small: true };
-        assert_eq!(
-            recovery.next(0, &supply),
-            Next::Send(Transmit { span: Span::new(0, 1), purpose: Purpose::New })
-        );
-        recovery.on_sent(0, Span::new(0, 1));
-        let acked = recovery.on_ack(10 * MILLISECOND, &Ack { to: 1, ..Ack::default() });
-        assert_eq!(acked.rtt, Some(10 * MILLISECOND));
-        let now = 20 * MILLISECOND;
-        let Next::Send(transmit) = recovery.next(now, &supply) else { panic!("may send") };
-        assert_eq!(transmit.span, Span::new(1, 3001));
-        recovery.on_sent(now, transmit.span);
-        assert_eq!(recovery.next(now, &supply), Next::Wait(Reason::Idle));
-        let later = recovery.next_deadline().expect("armed");
-        assert_eq!(recovery.on_timer(later), TimerAction::Timeout);
-        let Next::Send(transmit) = recovery.next(later, &supply) else { panic!("may send again") };
-        assert_eq!(transmit.purpose, Purpose::Retransmission);
-        assert_eq!(transmit.span.start, 1);
-        let mut saved = Vec::new();
-        recovery.save(&mut saved);
-        assert_eq!(Recovery::load(&mut saved.as_slice()), Some(recovery));
+        (self.board.outstanding() > 0).then_some(self.progress_at)
     }
 }

@@ -1,0 +1,148 @@
+//! Congestion control: how the window grows with what is delivered, and how far it falls on congestion. What counts
+//! as congestion, and how the reduction is spread over a round trip, is decided outside (PRR).
+
+mod cubic;
+mod hystart;
+mod reno;
+
+use alloc::vec::Vec;
+
+use bulkhead_wit::types::Time;
+
+use self::cubic::Cubic;
+use self::reno::Reno;
+use super::api::Algorithm;
+use super::codec::{put, take};
+use super::limits::CWND;
+
+/// The congestion window and its threshold, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Window {
+    pub(super) cwnd: u64,
+    /// `u64::MAX` until the first congestion.
+    pub(super) ssthresh: u64,
+    pub(super) mss: u64,
+}
+
+impl Window {
+    pub(super) fn in_slow_start(&self) -> bool {
+        self.cwnd < self.ssthresh
+    }
+
+    /// RFC 5681 3.1 slow start: the window grows by what arrived, up to the threshold; what is left of `acked`.
+    /// RFC 5681 allows at most an SMSS per acknowledgement as a guard against bursts and against acknowledgements
+    /// split by the receiver. Counting bytes guards against the second (RFC 3465), pacing against the first.
+    fn slow_start(&mut self, acked: u64) -> u64 {
+        let grown = self.cwnd.saturating_add(acked).min(self.ssthresh).min(CWND);
+        let left = acked - (grown - self.cwnd.min(grown)).min(acked);
+        self.cwnd = self.cwnd.max(grown);
+        left
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.cwnd = self.cwnd.saturating_add(bytes).min(CWND);
+    }
+
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        for number in [self.cwnd, self.ssthresh, self.mss] {
+            put(out, number);
+        }
+    }
+    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
+        let window = Self { cwnd: take(from)?, ssthresh: take(from)?, mss: take(from)? };
+        (window.mss > 0 && window.mss <= 0xffff && window.cwnd <= CWND.max(window.mss)).then_some(window)
+    }
+}
+
+/// What an acknowledgement outside of recovery tells the control.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Growth {
+    pub(super) now: Time,
+    /// Offsets newly delivered.
+    pub(super) delivered: u64,
+    /// SND.UNA and SND.NXT, after it.
+    pub(super) una: u64,
+    pub(super) end: u64,
+    /// SRTT, or 0 before the first sample.
+    pub(super) srtt: Time,
+    /// The sample of this acknowledgement.
+    pub(super) rtt: Option<Time>,
+    /// Whether the window was what held the sender back (RFC 7661); without, it does not grow.
+    pub(super) limited: bool,
+}
+
+/// The congestion controls. BBR finds its place here, with the delivery rate of `rate.rs` as its input.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Control {
+    Cubic(Cubic),
+    Reno(Reno),
+}
+
+impl Control {
+    pub(super) fn new(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Cubic => Self::Cubic(Cubic::default()),
+            Algorithm::Reno => Self::Reno(Reno::default()),
+        }
+    }
+
+    /// Data was delivered outside of recovery.
+    pub(super) fn grow(&mut self, window: &mut Window, growth: &Growth) {
+        match self {
+            Self::Cubic(cubic) => cubic.grow(window, growth),
+            Self::Reno(reno) if growth.limited => reno.grow(window, growth.delivered),
+            Self::Reno(_) => {}
+        }
+    }
+
+    /// Congestion: the new slow start threshold.
+    pub(super) fn reduce(&mut self, window: &Window) -> u64 {
+        match self {
+            Self::Cubic(cubic) => cubic.reduce(window),
+            Self::Reno(reno) => reno.reduce(window),
+        }
+    }
+
+    /// Nothing was in flight for `idle`; sending starts again.
+    pub(super) fn restart(&mut self, idle: Time) {
+        match self {
+            Self::Cubic(cubic) => cubic.restart(idle),
+            Self::Reno(_) => {}
+        }
+    }
+
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Cubic(cubic) => {
+                put(out, 0);
+                cubic.save(out);
+            }
+            Self::Reno(reno) => {
+                put(out, 1);
+                reno.save(out);
+            }
+        }
+    }
+    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
+        match take(from)? {
+            0 => Cubic::load(from).map(Self::Cubic),
+            1 => Reno::load(from).map(Self::Reno),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc5681_3_1_slow_start_ends_at_the_threshold() {
+        let mut window = Window { cwnd: 10_000, ssthresh: 12_000, mss: 1000 };
+        assert_eq!(window.slow_start(1000), 0);
+        assert_eq!(window.cwnd, 11_000);
+        assert_eq!(window.slow_start(3000), 2000);
+        assert_eq!(window.cwnd, 12_000);
+        assert!(!window.in_slow_start());
+    }
+}

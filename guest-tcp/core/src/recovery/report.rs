@@ -1,0 +1,235 @@
+//! What people see of recovery, and its saved form.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bulkhead_wit::registry::info;
+use bulkhead_wit::types::Time;
+
+use super::api::{Algorithm, Parameters};
+use super::codec::{put, put_time, take, take_bool, take_time, take_u32};
+use super::congestion::{Control, Window};
+use super::limits::{DUP_THRESH, RTO_MAX};
+use super::newreno::NewReno;
+use super::pacing::Pacing;
+use super::prr::Prr;
+use super::rack::Rack;
+use super::rate::Rate;
+use super::rtt::Rtt;
+use super::scoreboard::Scoreboard;
+use super::tlp::Tlp;
+use super::undo::{Frto, Undo};
+use super::usage::Usage;
+use super::{Phase, Recovery};
+
+/// What is only counted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Counters {
+    pub(super) bytes_sent: u64,
+    pub(super) resent_segments: u64,
+    pub(super) last_sent_at: Time,
+    pub(super) last_ack_at: Time,
+    pub(super) dsacks: u32,
+    pub(super) undone: u32,
+}
+
+impl Counters {
+    pub(super) fn on_sent(&mut self, now: Time, bytes: u64) {
+        self.bytes_sent = self.bytes_sent.saturating_add(bytes);
+        self.last_sent_at = now;
+    }
+}
+
+/// How long data was outstanding, and how long the peer's window was in the way.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Busy {
+    since: Option<Time>,
+    blocked_since: Option<Time>,
+    total: Time,
+    blocked: Time,
+}
+
+impl Busy {
+    pub(super) fn update(&mut self, now: Time, busy: bool) {
+        switch(&mut self.since, &mut self.total, now, busy);
+    }
+    pub(super) fn blocked_by_window(&mut self, now: Time, blocked: bool) {
+        switch(&mut self.blocked_since, &mut self.blocked, now, blocked);
+    }
+}
+
+fn switch(since: &mut Option<Time>, total: &mut Time, now: Time, on: bool) {
+    match *since {
+        Some(began) if !on => {
+            *total = total.saturating_add(now.saturating_sub(began));
+            *since = None;
+        }
+        None if on => *since = Some(now),
+        _ => {}
+    }
+}
+
+fn total(since: Option<Time>, total: Time, now: Time) -> Time {
+    total.saturating_add(since.map_or(0, |since| now.saturating_sub(since)))
+}
+
+impl Recovery {
+    /// Fills in the fields of [`bulkhead_wit::registry::info`] that are known here, at their own indices; fields
+    /// beyond the slice are left out.
+    pub fn info(&self, now: Time, fields: &mut [u64]) {
+        let mss = self.window.mss;
+        let mut set = |key: u16, value: u64| {
+            if let Some(field) = fields.get_mut(usize::from(key)) {
+                *field = value;
+            }
+        };
+        set(info::CA_STATE, self.phase as u64);
+        set(info::SND_MSS, mss);
+        set(info::RTO, self.rto());
+        set(info::RTT, self.rtt.srtt().unwrap_or(0));
+        set(info::RTTVAR, self.rtt.var());
+        set(info::MIN_RTT, self.rtt.min().unwrap_or(0));
+        set(info::CWND, self.window.cwnd / mss);
+        let threshold = self.window.ssthresh;
+        set(info::SSTHRESH, if threshold == u64::MAX { u64::MAX } else { threshold / mss });
+        set(info::UNACKED, self.board.outstanding().div_ceil(mss));
+        set(info::SACKED, (self.board.sacked() + self.newreno.arrived()).div_ceil(mss));
+        set(info::LOST, self.board.lost().div_ceil(mss));
+        set(info::RETRANS, self.board.resent().div_ceil(mss));
+        set(info::TOTAL_RETRANS, self.counters.resent_segments);
+        set(info::REORDERING, self.rack.degree().div_ceil(mss).max(DUP_THRESH));
+        set(info::REORD_SEEN, self.rack.reorderings());
+        set(info::BACKOFF, u64::from(self.rtt.backoff()));
+        set(info::DELIVERED, self.rate.delivered().div_ceil(mss));
+        set(info::PACING_RATE, self.speed().bytes_per_second());
+        set(info::DELIVERY_RATE, self.rate.bytes_per_second());
+        set(info::LAST_DATA_SENT, now.saturating_sub(self.counters.last_sent_at));
+        set(info::LAST_ACK_RECV, now.saturating_sub(self.counters.last_ack_at));
+        set(info::BUSY_TIME, total(self.busy.since, self.busy.total, now));
+        set(info::RWND_LIMITED, total(self.busy.blocked_since, self.busy.blocked, now));
+        set(info::DSACK_DUPS, u64::from(self.counters.dsacks));
+        set(info::BYTES_SENT, self.counters.bytes_sent);
+        set(info::BYTES_ACKED, self.board.una().saturating_sub(1));
+        set(info::UNDONE, u64::from(self.counters.undone));
+    }
+
+    /// Appends the canonical encoding of the state.
+    pub fn save(&self, out: &mut Vec<u8>) {
+        save_parameters(&self.parameters, out);
+        self.window.save(out);
+        self.control.save(out);
+        self.board.save(out);
+        self.rtt.save(out);
+        self.rack.save(out);
+        self.tlp.save(out);
+        self.newreno.save(out);
+        self.prr.save(out);
+        self.pacing.save(out);
+        self.rate.save(out);
+        self.usage.save(out);
+        put(out, u64::from(self.undo.is_some()));
+        if let Some(undo) = &self.undo {
+            undo.save(out);
+        }
+        put(out, self.frto as u64);
+        put(out, self.phase as u64);
+        put(out, self.recover);
+        put_time(out, self.rto_at);
+        put(out, u64::from(self.timeouts));
+        put(out, self.progress_at);
+        put(out, self.idle_from);
+        let counters = &self.counters;
+        for number in [counters.bytes_sent, counters.resent_segments] {
+            put(out, number);
+        }
+        for number in [counters.last_sent_at, counters.last_ack_at] {
+            put(out, number);
+        }
+        put(out, u64::from(counters.dsacks));
+        put(out, u64::from(counters.undone));
+        put_time(out, self.busy.since);
+        put_time(out, self.busy.blocked_since);
+        put(out, self.busy.total);
+        put(out, self.busy.blocked);
+    }
+
+    /// Takes a state off the front of `from`; None when it is not one that [`save`](Self::save) wrote.
+    #[must_use]
+    pub fn load(from: &mut &[u8]) -> Option<Self> {
+        let parameters = load_parameters(from)?;
+        let recovery = Self {
+            window: Window::load(from)?,
+            control: Control::load(from)?,
+            board: Scoreboard::load(from)?,
+            rtt: Rtt::load(from)?,
+            rack: Rack::load(from)?,
+            tlp: Tlp::load(from)?,
+            newreno: NewReno::load(from)?,
+            prr: Prr::load(from)?,
+            pacing: Pacing::load(from)?,
+            rate: Rate::load(from)?,
+            usage: Usage::load(from)?,
+            undo: if take_bool(from)? { Some(Box::new(Undo::load(from)?)) } else { None },
+            frto: Frto::load(from)?,
+            phase: load_phase(from)?,
+            recover: take(from)?,
+            rto_at: take_time(from)?,
+            timeouts: take_u32(from)?,
+            progress_at: take(from)?,
+            idle_from: take(from)?,
+            counters: Counters {
+                bytes_sent: take(from)?,
+                resent_segments: take(from)?,
+                last_sent_at: take(from)?,
+                last_ack_at: take(from)?,
+                dsacks: take_u32(from)?,
+                undone: take_u32(from)?,
+            },
+            busy: Busy {
+                since: take_time(from)?,
+                blocked_since: take_time(from)?,
+                total: take(from)?,
+                blocked: take(from)?,
+            },
+            parameters,
+        };
+        (recovery.window.mss == u64::from(recovery.parameters.mss)).then_some(recovery)
+    }
+}
+
+fn save_parameters(parameters: &Parameters, out: &mut Vec<u8>) {
+    put(out, u64::from(parameters.mss));
+    put(out, u64::from(parameters.initial_window));
+    put(out, u64::from(parameters.algorithm == Algorithm::Reno));
+    put(out, u64::from(parameters.sack));
+    put(out, u64::from(parameters.timestamps));
+    put(out, parameters.rto_min);
+    put(out, parameters.timestamp_tick);
+    put(out, u64::from(parameters.pacing));
+    put(out, parameters.max_pacing_rate);
+}
+
+fn load_parameters(from: &mut &[u8]) -> Option<Parameters> {
+    Some(Parameters {
+        mss: take_u32(from)?,
+        initial_window: take_u32(from)?,
+        algorithm: if take_bool(from)? { Algorithm::Reno } else { Algorithm::Cubic },
+        sack: take_bool(from)?,
+        timestamps: take_bool(from)?,
+        rto_min: take(from).filter(|&rto_min| rto_min <= RTO_MAX)?,
+        timestamp_tick: take(from)?,
+        pacing: take_bool(from)?,
+        max_pacing_rate: take(from)?,
+    })
+}
+
+fn load_phase(from: &mut &[u8]) -> Option<Phase> {
+    Some(match take(from)? {
+        0 => Phase::Open,
+        1 => Phase::Disorder,
+        2 => Phase::Reduced,
+        3 => Phase::Recovery,
+        4 => Phase::Loss,
+        _ => return None,
+    })
+}

@@ -1,0 +1,505 @@
+//! The scoreboard: what is in flight, as runs of offsets that share a fate (RFC 6675 section 3).
+//!
+//! A super-segment is one run until an acknowledgement or a loss cuts it. `pipe` is the length of the flying runs.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use bulkhead_wit::types::Time;
+
+use super::api::Span;
+use super::codec::{put, take};
+use super::limits::{RUNS, RUNS_BY_SACK};
+use super::rate::Stamp;
+
+/// What is believed of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fate {
+    /// In the network, as a first transmission or a retransmission.
+    Flying,
+    /// Selectively acknowledged.
+    Sacked,
+    /// Taken for lost and not yet sent again.
+    Lost,
+}
+
+/// A range that was sent together and has one fate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Run {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// When it was sent last.
+    pub(super) sent_at: Time,
+    /// What the delivery rate was measured against then.
+    pub(super) stamp: Stamp,
+    pub(super) fate: Fate,
+    /// It was retransmitted at least once.
+    pub(super) again: bool,
+}
+
+impl Run {
+    pub(super) fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Whether `next` can be one run with this one without a word lost.
+    fn continues(&self, next: &Self) -> bool {
+        let alike = self.fate == next.fate && (self.fate == Fate::Sacked || self.again == next.again);
+        let together =
+            self.fate == Fate::Sacked || (self.sent_at == next.sent_at && self.stamp == next.stamp);
+        // The SYN stays alone: it cannot leave with data behind it.
+        alike && together && self.end == next.start && self.end != 1
+    }
+}
+
+/// Everything from SND.UNA to SND.NXT.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Scoreboard {
+    una: u64,
+    end: u64,
+    /// Without gaps and in order, from `una` to `end`.
+    runs: VecDeque<Run>,
+    sacked: u64,
+    lost: u64,
+    resent: u64,
+}
+
+impl Scoreboard {
+    /// Nothing in flight and everything below `at` acknowledged.
+    pub(super) fn starting_at(at: u64) -> Self {
+        Self { una: at, end: at, ..Self::default() }
+    }
+    pub(super) fn una(&self) -> u64 {
+        self.una
+    }
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+    pub(super) fn outstanding(&self) -> u64 {
+        self.end - self.una
+    }
+    pub(super) fn sacked(&self) -> u64 {
+        self.sacked
+    }
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+    /// Offsets of retransmissions in flight.
+    pub(super) fn resent(&self) -> u64 {
+        self.resent
+    }
+    /// RFC 6675 SetPipe.
+    pub(super) fn pipe(&self) -> u64 {
+        self.outstanding() - self.sacked - self.lost
+    }
+    pub(super) fn runs(&self) -> impl DoubleEndedIterator<Item = &Run> {
+        self.runs.iter()
+    }
+    pub(super) fn front(&self) -> Option<&Run> {
+        self.runs.front()
+    }
+
+    fn count(&mut self, run: &Run) {
+        match run.fate {
+            Fate::Sacked => self.sacked += run.len(),
+            Fate::Lost => self.lost += run.len(),
+            Fate::Flying if run.again => self.resent += run.len(),
+            Fate::Flying => {}
+        }
+    }
+    fn discount(&mut self, run: &Run) {
+        match run.fate {
+            Fate::Sacked => self.sacked -= run.len(),
+            Fate::Lost => self.lost -= run.len(),
+            Fate::Flying if run.again => self.resent -= run.len(),
+            Fate::Flying => {}
+        }
+    }
+
+    /// New data was sent: from `end` on.
+    pub(super) fn push(&mut self, now: Time, to: u64, stamp: Stamp) {
+        let run = Run { start: self.end, end: to, sent_at: now, stamp, fate: Fate::Flying, again: false };
+        if to <= self.end {
+            return;
+        }
+        self.end = to;
+        if self.runs.len() >= RUNS {
+            self.halve();
+        }
+        let full = self.runs.len() >= RUNS;
+        match self.runs.back_mut() {
+            Some(last) if last.continues(&run) => last.end = to,
+            // Only where a peer has cut every second segment out: the later time makes losses seen later.
+            Some(last) if full && last.fate == Fate::Flying && !last.again => {
+                (last.end, last.sent_at, last.stamp) = (to, now, stamp);
+            }
+            _ => self.runs.push_back(run),
+        }
+    }
+
+    /// Merges pairs of neighbours that differ in time only; each takes the later time, so that nothing is taken for
+    /// lost too early.
+    fn halve(&mut self) {
+        let mut kept: VecDeque<Run> = VecDeque::with_capacity(self.runs.len() / 2 + 1);
+        let mut paired = true;
+        for run in self.runs.drain(..) {
+            match kept.back_mut() {
+                Some(last)
+                    if !paired && last.fate == run.fate && last.again == run.again && last.end != 1 =>
+                {
+                    last.end = run.end;
+                    if run.sent_at >= last.sent_at {
+                        (last.sent_at, last.stamp) = (run.sent_at, run.stamp);
+                    }
+                    paired = true;
+                }
+                _ => {
+                    kept.push_back(run);
+                    paired = false;
+                }
+            }
+        }
+        self.runs = kept;
+    }
+
+    /// The index of the run that holds `at`, or of the first behind it.
+    fn find(&self, at: u64) -> usize {
+        self.runs.partition_point(|run| run.end <= at)
+    }
+
+    /// Cuts the run at `index` in two at `at`, unless there are `most` already. True when a run ends at `at`.
+    fn cut(&mut self, index: usize, at: u64, most: usize) -> bool {
+        let full = self.runs.len() >= most;
+        let Some(run) = self.runs.get_mut(index) else { return false };
+        if at <= run.start || at >= run.end {
+            return true;
+        }
+        if full {
+            return false;
+        }
+        let tail = Run { start: at, ..*run };
+        run.end = at;
+        self.runs.insert(index + 1, tail);
+        true
+    }
+
+    /// Makes the run at `index` one with the run before it, if they are alike. True if so.
+    fn join(&mut self, index: usize) -> bool {
+        let (Some(before), Some(run)) = (self.runs.get(index.wrapping_sub(1)), self.runs.get(index)) else {
+            return false;
+        };
+        if !before.continues(run) {
+            return false;
+        }
+        let end = run.end;
+        self.runs.remove(index);
+        if let Some(before) = self.runs.get_mut(index - 1) {
+            before.end = end;
+        }
+        true
+    }
+
+    /// Everything below `to` is acknowledged; `visit` sees each piece as it was.
+    pub(super) fn acknowledge(&mut self, to: u64, mut visit: impl FnMut(&Run)) {
+        let to = to.min(self.end);
+        while let Some(front) = self.runs.front_mut().filter(|front| front.start < to) {
+            let piece = Run { end: front.end.min(to), ..*front };
+            if front.end <= to {
+                self.runs.pop_front();
+            } else {
+                front.start = to;
+            }
+            self.discount(&piece);
+            visit(&piece);
+        }
+        self.una = self.una.max(to);
+        if self.runs.is_empty() {
+            self.runs = VecDeque::new(); // an idle connection holds no memory
+        }
+    }
+
+    /// Changes the runs within `span` for which `change` says so; `change` sees and edits each run, cut to the span.
+    fn change(&mut self, span: Span, most: usize, mut change: impl FnMut(&mut Run) -> bool) -> u64 {
+        let (mut at, stop) = (span.start.max(self.una), span.end.min(self.end));
+        let mut index = self.find(at);
+        let mut changed = 0;
+        while at < stop {
+            let Some(&run) = self.runs.get(index) else { break };
+            let mut probe = Run { start: at, end: run.end.min(stop), ..run };
+            let wanted = change(&mut probe);
+            if !wanted {
+                at = run.end;
+                if !self.join(index) {
+                    index += 1;
+                }
+                continue;
+            }
+            if at > run.start {
+                if !self.cut(index, at, most) {
+                    break;
+                }
+                index += 1;
+            }
+            if !self.cut(index, stop, most) {
+                break;
+            }
+            let Some(slot) = self.runs.get_mut(index) else { break };
+            let before = core::mem::replace(slot, Run { start: slot.start, end: slot.end, ..probe });
+            let after = *slot;
+            self.discount(&before);
+            self.count(&after);
+            changed += after.len();
+            at = after.end;
+            if !self.join(index) {
+                index += 1;
+            }
+        }
+        self.join(index);
+        changed
+    }
+
+    /// `span` is selectively acknowledged; `visit` sees each piece that was not before, as it was.
+    pub(super) fn sack(&mut self, span: Span, mut visit: impl FnMut(&Run)) {
+        // A piece that cannot be cut out is not visited: room for both cuts is looked for first.
+        if self.runs.len() + 2 > RUNS_BY_SACK && !self.is_cut_at(span) {
+            return;
+        }
+        self.change(span, RUNS, |run| {
+            let fresh = run.fate != Fate::Sacked;
+            if fresh {
+                visit(run);
+                run.fate = Fate::Sacked;
+            }
+            fresh
+        });
+    }
+
+    /// Whether marking `span` needs no cut.
+    fn is_cut_at(&self, span: Span) -> bool {
+        let starts = self.runs.get(self.find(span.start)).is_none_or(|run| run.start >= span.start);
+        let ends = self.runs.get(self.find(span.end)).is_none_or(|run| run.start >= span.end);
+        starts && ends
+    }
+
+    /// `span` was sent again.
+    pub(super) fn resend(&mut self, now: Time, span: Span, stamp: Stamp) {
+        let renew = |run: &mut Run| {
+            let wanted = run.fate != Fate::Sacked;
+            if wanted {
+                (run.fate, run.again, run.sent_at, run.stamp) = (Fate::Flying, true, now, stamp);
+            }
+            wanted
+        };
+        if self.runs.len() + 2 > RUNS {
+            self.halve();
+        }
+        // With no room to cut, the whole run counts as sent again: RACK finds the rest later.
+        let done = self.change(span, RUNS, renew);
+        if done == 0 && !span.is_empty() {
+            let whole = self.runs.get(self.find(span.start)).map(|run| Span::new(run.start, run.end));
+            self.change(whole.unwrap_or_default(), RUNS, renew);
+        }
+    }
+
+    /// Takes those flying runs for lost of which `lost` says so; the bytes.
+    pub(super) fn mark_lost(&mut self, mut lost: impl FnMut(&Run) -> bool) -> u64 {
+        self.change(Span::new(self.una, self.end), RUNS, |run| {
+            let wanted = run.fate == Fate::Flying && lost(run);
+            if wanted {
+                run.fate = Fate::Lost;
+            }
+            wanted
+        })
+    }
+
+    /// Takes the first `length` offsets for lost, as far as they fly; the bytes.
+    pub(super) fn mark_head_lost(&mut self, length: u64) -> u64 {
+        let span = Span::new(self.una, self.una.saturating_add(length));
+        self.change(span, RUNS, |run| {
+            let wanted = run.fate == Fate::Flying;
+            if wanted {
+                run.fate = Fate::Lost;
+            }
+            wanted
+        })
+    }
+
+    /// Nothing is lost after all: a recovery was spurious.
+    pub(super) fn unmark_lost(&mut self) {
+        self.change(Span::new(self.una, self.end), RUNS, |run| {
+            let wanted = run.fate == Fate::Lost;
+            if wanted {
+                run.fate = Fate::Flying;
+            }
+            wanted
+        });
+    }
+
+    /// RFC 2018 section 8: the receiver threw away what it had selectively acknowledged.
+    pub(super) fn renege(&mut self) {
+        self.change(Span::new(self.una, self.end), RUNS, |run| {
+            let wanted = run.fate == Fate::Sacked;
+            if wanted {
+                run.fate = Fate::Lost;
+            }
+            wanted
+        });
+    }
+
+    /// The first lost offsets, as long a span as is lost without a gap, `most` at the most. The SYN comes alone.
+    pub(super) fn first_lost(&self, most: u64) -> Option<Span> {
+        if self.lost == 0 {
+            return None;
+        }
+        let mut lost = self.runs.iter().skip_while(|run| run.fate != Fate::Lost);
+        let first = lost.next()?;
+        let mut span = Span::new(first.start, first.end);
+        for run in lost {
+            if run.fate != Fate::Lost || span.len() >= most || span.end == 1 {
+                break;
+            }
+            span.end = run.end;
+        }
+        span.end = span.end.min(span.start.saturating_add(most));
+        Some(span)
+    }
+
+    /// Whether the counters and the order of the runs agree with the runs themselves.
+    pub(super) fn is_consistent(&self) -> bool {
+        let mut recount = Self { una: self.una, end: self.una, ..Self::default() };
+        for run in &self.runs {
+            if run.start != recount.end || run.end <= run.start {
+                return false;
+            }
+            recount.end = run.end;
+            recount.count(run);
+        }
+        self.runs.len() <= RUNS
+            && (recount.end, recount.sacked, recount.lost, recount.resent)
+                == (self.end, self.sacked, self.lost, self.resent)
+    }
+
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        put(out, self.una);
+        put(out, self.runs.len() as u64);
+        for run in &self.runs {
+            put(out, run.len());
+            put(out, run.sent_at);
+            run.stamp.save(out);
+            put(out, run.fate as u64 | u64::from(run.again) << 2);
+        }
+    }
+
+    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
+        let mut board = Self::starting_at(take(from)?);
+        let runs = take(from)?;
+        if runs > RUNS as u64 {
+            return None;
+        }
+        for _ in 0..runs {
+            let length = take(from).filter(|&length| length > 0)?;
+            let (sent_at, stamp, bits) = (take(from)?, Stamp::load(from)?, take(from)?);
+            let fate = match bits & 3 {
+                0 => Fate::Flying,
+                1 => Fate::Sacked,
+                2 => Fate::Lost,
+                _ => return None,
+            };
+            let (start, end) = (board.end, board.end.checked_add(length)?);
+            let again = match bits >> 2 {
+                0 => false,
+                1 => true,
+                _ => return None,
+            };
+            let run = Run { start, end, sent_at, stamp, fate, again };
+            board.end = end;
+            board.count(&run);
+            board.runs.push_back(run);
+        }
+        board.is_consistent().then_some(board)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight(to: u64) -> Scoreboard {
+        let mut board = Scoreboard::starting_at(0);
+        board.push(1, to, Stamp::default());
+        board
+    }
+
+    fn fates(board: &Scoreboard) -> Vec<(u64, u64, Fate)> {
+        board.runs().map(|run| (run.start, run.end, run.fate)).collect()
+    }
+
+    #[test]
+    fn rfc2018_blocks_cut_a_super_segment_and_join_again() {
+        let mut board = flight(60);
+        let mut news = 0;
+        board.sack(Span::new(20, 30), |run| news += run.len());
+        board.sack(Span::new(20, 40), |run| news += run.len());
+        assert_eq!(news, 20);
+        use Fate::{Flying, Sacked};
+        assert_eq!(fates(&board), [(0, 20, Flying), (20, 40, Sacked), (40, 60, Flying)]);
+        assert_eq!((board.sacked(), board.pipe()), (20, 40));
+        board.sack(Span::new(10, 50), |_| {});
+        assert_eq!(fates(&board), [(0, 10, Flying), (10, 50, Sacked), (50, 60, Flying)]);
+        board.acknowledge(55, |_| {});
+        assert_eq!(fates(&board), [(55, 60, Flying)]);
+        assert!(board.is_consistent());
+    }
+
+    #[test]
+    fn lost_data_is_offered_in_one_span_and_flies_again() {
+        let mut board = flight(60);
+        board.sack(Span::new(40, 50), |_| {});
+        assert_eq!(board.mark_head_lost(40), 40);
+        assert_eq!((board.lost(), board.pipe()), (40, 10));
+        assert_eq!(board.first_lost(1000), Some(Span::new(0, 40)));
+        board.resend(2, Span::new(0, 15), Stamp::default());
+        assert_eq!((board.resent(), board.pipe()), (15, 25));
+        assert_eq!(board.first_lost(10), Some(Span::new(15, 25)));
+        board.unmark_lost();
+        assert_eq!((board.lost(), board.pipe()), (0, 50));
+        assert!(board.is_consistent());
+    }
+
+    #[test]
+    fn rfc2018_8_reneged_data_is_lost() {
+        let mut board = flight(60);
+        board.sack(Span::new(10, 20), |_| {});
+        board.renege();
+        assert_eq!((board.sacked(), board.lost()), (0, 10));
+    }
+
+    #[test]
+    fn the_syn_stays_alone() {
+        let mut board = flight(1);
+        board.push(1, 100, Stamp::default());
+        board.mark_lost(|_| true);
+        assert_eq!(board.first_lost(1000), Some(Span::new(0, 1)));
+    }
+
+    #[test]
+    fn a_scoreboard_is_bounded_whatever_the_peer_says() {
+        let mut board = Scoreboard::starting_at(0);
+        for number in 1..=3000 {
+            board.push(number, number * 1000, Stamp::default());
+        }
+        assert!(board.runs().count() <= RUNS);
+        for number in 0..3000 {
+            board.sack(Span::new(number * 1000 + 500, number * 1000 + 501), |_| {});
+            assert!(board.is_consistent());
+        }
+        board.mark_lost(|run| run.start % 3 == 0);
+        while let Some(span) = board.first_lost(700) {
+            board.resend(9000, span, Stamp::default());
+            assert!(board.is_consistent());
+        }
+        let mut out = Vec::new();
+        board.save(&mut out);
+        assert_eq!(Scoreboard::load(&mut out.as_slice()), Some(board));
+    }
+}

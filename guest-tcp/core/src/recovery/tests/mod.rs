@@ -1,0 +1,5 @@
+//! Recovery as a whole: dialogues with a peer by hand, and a simulated bottleneck.
+
+mod dialogues;
+mod network;
+mod simulation;

@@ -1,0 +1,211 @@
+//! Taking a reduction back that turns out spurious: by the echoed timestamp (Eifel, RFC 3522 and 4015), by D-SACK
+//! for all that was retransmitted (RFC 3708), and after a timeout by F-RTO (RFC 5682).
+
+use alloc::vec::Vec;
+
+use bulkhead_wit::types::Time;
+
+use super::api::Span;
+use super::codec::{put, put_time, take, take_time};
+use super::congestion::{Control, Window};
+use super::rack::Echo;
+
+/// What was before a reduction, and what became of its retransmissions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Undo {
+    window: Window,
+    control: Control,
+    /// SND.UNA and SND.NXT when the reduction began.
+    span: Span,
+    /// Bytes retransmitted since, and those of them that the receiver had already.
+    resent: u64,
+    needless: u64,
+    /// When the first retransmission left.
+    resent_at: Option<Time>,
+}
+
+impl Undo {
+    pub(super) fn new(window: Window, control: &Control, span: Span) -> Self {
+        Self { window, control: control.clone(), span, resent: 0, needless: 0, resent_at: None }
+    }
+
+    pub(super) fn on_resent(&mut self, now: Time, bytes: u64) {
+        self.resent = self.resent.saturating_add(bytes);
+        self.resent_at.get_or_insert(now);
+    }
+
+    /// RFC 2883: a duplicate arrived there.
+    pub(super) fn on_dsack(&mut self, span: Span) {
+        if span.end > self.span.start && span.start < self.span.end {
+            self.needless = self.needless.saturating_add(span.len());
+        }
+    }
+
+    /// RFC 3522 section 3: SND.UNA advanced by a segment sent before the first retransmission.
+    pub(super) fn is_eifel(&self, echo: Echo) -> bool {
+        self.resent_at.is_some_and(|at| echo.is_before(at))
+    }
+
+    /// RFC 3708 section 3: all that was retransmitted arrived twice.
+    pub(super) fn is_all_needless(&self) -> bool {
+        self.resent > 0 && self.needless >= self.resent
+    }
+
+    /// Whether the outcome can no longer be told: everything sent after it was acknowledged too.
+    pub(super) fn is_over(&self, una: u64, recover: u64) -> bool {
+        una > self.span.end && una > recover
+    }
+
+    /// RFC 4015 section 3.2 steps 5 to 7, and RFC 9438 4.9: as if nothing had been.
+    pub(super) fn restore(self, window: &mut Window, control: &mut Control) {
+        window.cwnd = window.cwnd.max(self.window.cwnd);
+        window.ssthresh = window.ssthresh.max(self.window.ssthresh);
+        *control = self.control;
+    }
+
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        self.window.save(out);
+        self.control.save(out);
+        for number in [self.span.start, self.span.end, self.resent, self.needless] {
+            put(out, number);
+        }
+        put_time(out, self.resent_at);
+    }
+    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            window: Window::load(from)?,
+            control: Control::load(from)?,
+            span: Span { start: take(from)?, end: take(from)? },
+            resent: take(from)?,
+            needless: take(from)?,
+            resent_at: take_time(from)?,
+        })
+    }
+}
+
+/// F-RTO (RFC 5682 section 3, with SACK where there is): was the timeout spurious?
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Frto {
+    /// It is not asked, or the answer was no.
+    #[default]
+    Off,
+    /// The first segment was retransmitted; the next acknowledgement tells more.
+    Asking,
+    /// Step 2b: new data is to be sent instead of retransmissions, if there is any.
+    Probing,
+    /// New data was sent; nothing else until the next acknowledgement.
+    Probed,
+}
+
+/// An acknowledgement after a timeout.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AfterTimeout {
+    /// Never retransmitted data from before the timeout was newly delivered.
+    pub(super) original: bool,
+    /// SND.UNA advanced, but not to the end of what was sent before the timeout.
+    pub(super) partial: bool,
+    /// A duplicate acknowledgement, or new SACK blocks.
+    pub(super) duplicate: bool,
+    /// New data was sent since the timeout.
+    pub(super) beyond: bool,
+}
+
+/// What F-RTO makes of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// Nothing yet.
+    Open,
+    /// Step 3b: the timeout was spurious.
+    Spurious,
+    /// Step 2b: try new data; the recovery point moves to SND.NXT.
+    TryNew,
+}
+
+impl Frto {
+    pub(super) fn on_ack(&mut self, ack: &AfterTimeout) -> Verdict {
+        match *self {
+            Self::Off => return Verdict::Open,
+            Self::Probing | Self::Probed => *self = Self::Asking,
+            Self::Asking => {}
+        }
+        if ack.original {
+            *self = Self::Off;
+            return Verdict::Spurious;
+        }
+        if ack.beyond {
+            if ack.duplicate {
+                *self = Self::Off; // step 3a: the loss was real
+            }
+        } else if ack.partial {
+            *self = Self::Probing;
+            return Verdict::TryNew;
+        }
+        Verdict::Open
+    }
+
+    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
+        Some(match take(from)? {
+            0 => Self::Off,
+            1 => Self::Asking,
+            2 => Self::Probing,
+            3 => Self::Probed,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::api::Algorithm;
+    use super::*;
+    use bulkhead_wit::limits::MILLISECOND;
+
+    const NOTHING: AfterTimeout =
+        AfterTimeout { original: false, partial: false, duplicate: false, beyond: false };
+
+    fn undo() -> (Undo, Window, Control) {
+        let window = Window { cwnd: 20_000, ssthresh: u64::MAX, mss: 1000 };
+        let mut control = Control::new(Algorithm::Cubic);
+        let undo = Undo::new(window, &control, Span::new(1000, 21_000));
+        let ssthresh = control.reduce(&window);
+        (undo, Window { cwnd: 1000, ssthresh, ..window }, control)
+    }
+
+    #[test]
+    fn rfc3522_an_echo_older_than_the_retransmission() {
+        let (mut undo, mut window, mut control) = undo();
+        let echo = |at| Echo { at: Some(at), tick: MILLISECOND };
+        assert!(!undo.is_eifel(echo(0)));
+        undo.on_resent(50 * MILLISECOND + 500, 1000);
+        assert!(undo.is_eifel(echo(49 * MILLISECOND)));
+        assert!(!undo.is_eifel(echo(50 * MILLISECOND))); // the same tick says nothing
+        assert!(!undo.is_eifel(Echo { at: None, tick: MILLISECOND }));
+        undo.restore(&mut window, &mut control);
+        assert_eq!((window.cwnd, window.ssthresh), (20_000, u64::MAX));
+        assert_eq!(control, Control::new(Algorithm::Cubic));
+    }
+
+    #[test]
+    fn rfc3708_all_retransmissions_arrived_twice() {
+        let (mut undo, ..) = undo();
+        assert!(!undo.is_all_needless());
+        undo.on_resent(0, 2000);
+        undo.on_dsack(Span::new(1000, 2000));
+        undo.on_dsack(Span::new(0, 1000)); // from before
+        assert!(!undo.is_all_needless());
+        undo.on_dsack(Span::new(2000, 3000));
+        assert!(undo.is_all_needless());
+    }
+
+    #[test]
+    fn rfc5682_3_new_data_tells() {
+        let mut frto = Frto::Asking;
+        assert_eq!(frto.on_ack(&AfterTimeout { partial: true, ..NOTHING }), Verdict::TryNew);
+        frto = Frto::Probed;
+        let next = AfterTimeout { beyond: true, partial: true, ..NOTHING };
+        assert_eq!(frto.on_ack(&AfterTimeout { original: true, ..next }), Verdict::Spurious);
+        frto = Frto::Probed;
+        assert_eq!(frto.on_ack(&AfterTimeout { duplicate: true, ..next }), Verdict::Open);
+        assert_eq!(frto, Frto::Off);
+    }
+}
