@@ -127,7 +127,7 @@ impl Stack {
             let payload = arrived.payload.slice(from..from + place.length as usize);
             match place.target {
                 Target::Stream => {
-                    let index = self.ledgers.find(bulkhead_wit::Handle(place.of));
+                    let index = self.ledgers.last_of(bulkhead_wit::Handle(place.of));
                     if let Some(stream) = index.and_then(|index| self.streams.get_mut(index))
                         && !stream.is_detached
                     {
@@ -154,7 +154,7 @@ impl Stack {
             let mut count = 0;
             match send.source {
                 Source::Queue => {
-                    let index = self.ledgers.find(bulkhead_wit::Handle(send.of));
+                    let index = self.ledgers.last_of(bulkhead_wit::Handle(send.of));
                     let Some(stream) = index.and_then(|index| self.streams.get(index)) else { continue };
                     for (slot, slice) in slices.iter_mut().zip(stream.send.slices(send.at, send.length)) {
                         *slot = slice;

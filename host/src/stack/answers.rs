@@ -13,7 +13,7 @@ impl Stack {
         match event {
             Event::Accepted(opening) => self.accepted(opening),
             Event::Opened(opening) => {
-                if let Some(index) = self.ledgers.find(opening.connection)
+                if let Some(index) = self.ledgers.last_of(opening.connection)
                     && let Some(stream) = self.streams.get_mut(index)
                 {
                     stream.is_open = true;
@@ -22,7 +22,7 @@ impl Stack {
                 }
             }
             Event::Offered(opening) => {
-                if let Some(index) = self.ledgers.find(opening.connection) {
+                if let Some(index) = self.ledgers.last_of(opening.connection) {
                     let id = self.streams.insert(index, self.stream_for(opening.listener));
                     self.offers.push_back(id);
                 }
@@ -37,7 +37,7 @@ impl Stack {
     }
 
     fn accepted(&mut self, opening: &Opening) {
-        let Some(index) = self.ledgers.find(opening.connection) else { return };
+        let Some(index) = self.ledgers.last_of(opening.connection) else { return };
         if self.streams.get(index).is_none() {
             self.streams.insert(index, self.stream_for(opening.listener));
         }
@@ -56,7 +56,7 @@ impl Stack {
     /// Applications may read what is exposed.
     pub(crate) fn expose(&mut self, outputs: &Outputs) {
         for mark in &outputs.marks {
-            let Some(index) = self.ledgers.find(mark.connection) else { continue };
+            let Some(index) = self.ledgers.last_of(mark.connection) else { continue };
             let Some(stream) = self.streams.get_mut(index) else { continue };
             if stream.receive.exposed() < mark.exposed {
                 self.totals.bytes_in += mark.exposed - stream.receive.exposed();
@@ -69,7 +69,7 @@ impl Stack {
     /// Send queues let go of what peers have.
     pub(crate) fn acknowledge(&mut self, outputs: &Outputs) {
         for mark in &outputs.marks {
-            let Some(index) = self.ledgers.find(mark.connection) else { continue };
+            let Some(index) = self.ledgers.last_of(mark.connection) else { continue };
             let Some(stream) = self.streams.get_mut(index) else { continue };
             let held = stream.send.held();
             stream.send.acknowledge(mark.acknowledged, &mut self.blocks);
@@ -88,7 +88,7 @@ impl Stack {
     pub(crate) fn end(&mut self, event: Event) {
         match event {
             Event::Finished(end) => {
-                if let Some(index) = self.ledgers.find(end.connection)
+                if let Some(index) = self.ledgers.last_of(end.connection)
                     && let Some(stream) = self.streams.get_mut(index)
                 {
                     stream.finished = Some(end.at);
@@ -96,7 +96,7 @@ impl Stack {
                 }
             }
             Event::Urgent(urgent) => {
-                let index = self.ledgers.find(urgent.connection);
+                let index = self.ledgers.last_of(urgent.connection);
                 if let Some(stream) = index.and_then(|index| self.streams.get_mut(index)) {
                     stream.urgent = Some(urgent.at);
                 }
@@ -133,7 +133,7 @@ impl Stack {
         let error = StreamError::Ended(failed.reason);
         match self.batch.calls.get(failed.call as usize) {
             Some(Call::Open(open)) => {
-                let index = self.ledgers.find(open.connection);
+                let index = self.ledgers.last_of(open.connection);
                 if let Some(index) = index.filter(|_| self.is_opening(open.connection)) {
                     self.ledgers.forget(index);
                     self.end_stream(index, error);
