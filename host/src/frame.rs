@@ -139,8 +139,9 @@ impl FramePool {
         let full = self.lent.len() >= self.buffers_max;
         let looks = if full { self.lent.len() } else { self.lent.len().min(LOOKS) };
         for _ in 0..looks {
-            let mut buffer = self.lent.pop_front()?;
-            if Arc::get_mut(&mut buffer).is_some() {
+            let buffer = self.lent.pop_front()?;
+            // One reference is ours, so that nobody can make another; fill() makes sure of it.
+            if Arc::strong_count(&buffer) == 1 {
                 return Some(buffer);
             }
             self.lent.push_back(buffer);

@@ -15,9 +15,10 @@ use crate::device::tun::{TunOptions, read_some, write_all_at_once};
 use crate::device::vnet;
 use crate::device::{Capabilities, Device, Offload};
 use crate::frame::{Frame, FramePool, HEADROOM};
+use crate::join::PARTS;
 
-/// Pieces of a frame at most, the virtio-net header among them. Join gives fewer.
-const PIECES: usize = 40;
+/// Pieces of a frame at most: those that join gives, and the virtio-net header.
+const PIECES: usize = PARTS + 1;
 
 /// Super-segments that the kernel may give us, and checksums that it may leave to us.
 const RECEIVE: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;

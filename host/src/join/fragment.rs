@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::join::layout::{Layout, fill_v4_checksum, get_u16, put_u16, put_u32};
-use crate::join::parts::{Cursor, Parts};
+use crate::join::parts::{Cursor, PARTS, Parts};
 use crate::join::segment::Emit;
 use crate::split::network::{FRAGMENT, walk_v6};
 
@@ -58,7 +58,7 @@ pub(crate) fn fragment(datagram: Datagram<'_>, mtu: usize, emit: Emit<'_>) -> io
             put_u16(header, 4, (length - 40 + size) as u16);
             put_u16(header, length - 6, at as u16 | u16::from(!is_last));
         }
-        let mut parts = Parts::new(header);
+        let mut parts = Parts::<PARTS>::new(header);
         if !cursor.take(size, &mut parts) {
             return Err(io::ErrorKind::InvalidInput.into());
         }

@@ -22,7 +22,8 @@ mod tests;
 use fragment::Datagram;
 pub(crate) use layout::complete_checksum;
 use layout::{CWR, Layout, TCP_FLAGS, URG};
-use parts::{Cursor, PARTS, Parts};
+pub(crate) use parts::PARTS;
+use parts::{Cursor, FEW, FEW_SLICES, Parts};
 use segment::Cut;
 pub(crate) use segment::segment_frame;
 
@@ -227,11 +228,13 @@ impl Join {
         } else {
             layout.fill_checksum(header, length, Cursor::new(&[], payload).sum_ahead(length));
         }
-        let mut parts = Parts::new(header);
-        let fits = payload.iter().all(|slice| parts.push(slice));
-        debug_assert!(fits, "long lists were gathered");
+        let taken = if payload.len() <= FEW_SLICES {
+            transmit::<FEW>(header, payload, offload, device)?
+        } else {
+            transmit::<PARTS>(header, payload, offload, device)?
+        };
         let bytes = (layout.length + length) as u32;
-        if device.transmit(parts.as_slice(), offload)? {
+        if taken {
             Ok(Joined { frames: 1, dropped: 0, bytes })
         } else {
             Ok(Joined { frames: 0, dropped: 1, bytes: 0 })
@@ -300,6 +303,21 @@ impl Join {
         }
         first
     }
+}
+
+/// Gives the device header and payload as one frame.
+fn transmit<const N: usize>(
+    header: &[u8],
+    payload: &[&[u8]],
+    offload: Offload,
+    device: &mut dyn Device,
+) -> io::Result<bool> {
+    let mut parts = Parts::<N>::new(header);
+    // Longer lists were gathered before.
+    if !payload.iter().all(|slice| parts.push(slice)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    device.transmit(parts.as_slice(), offload)
 }
 
 /// How a send becomes frames.

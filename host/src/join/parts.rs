@@ -4,19 +4,26 @@ use std::io::IoSlice;
 
 use crate::checksum::Sum;
 
-/// Pieces that one frame is made of at most; longer lists of payload slices are copied together first.
-pub(crate) const PARTS: usize = 32;
+/// Pieces that one frame is made of at most; longer lists of payload slices are copied together first. A datagram in
+/// blocks of 2 KiB fits.
+pub(crate) const PARTS: usize = 40;
+
+/// Payload slices for which [`FEW`] pieces are surely enough.
+pub(crate) const FEW_SLICES: usize = FEW - 2;
+
+/// The usual number of pieces: clearing a list of [`PARTS`] for every frame would cost as much as all the rest.
+pub(crate) const FEW: usize = 8;
 
 /// The pieces of one frame.
-pub(crate) struct Parts<'a> {
-    list: [IoSlice<'a>; PARTS],
+pub(crate) struct Parts<'a, const N: usize> {
+    list: [IoSlice<'a>; N],
     length: usize,
 }
 
-impl<'a> Parts<'a> {
+impl<'a, const N: usize> Parts<'a, N> {
     /// Begins with the header.
     pub(crate) fn new(header: &'a [u8]) -> Self {
-        let mut parts = Self { list: [IoSlice::new(&[]); PARTS], length: 0 };
+        let mut parts = Self { list: [IoSlice::new(&[]); N], length: 0 };
         parts.push(header);
         parts
     }
@@ -48,7 +55,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Appends the next `count` bytes to `parts`; `false` if there are not so many bytes, or too many pieces.
-    pub(crate) fn take<'p>(&mut self, mut count: usize, parts: &mut Parts<'p>) -> bool
+    pub(crate) fn take<'p, const N: usize>(&mut self, mut count: usize, parts: &mut Parts<'p, N>) -> bool
     where
         'a: 'p,
     {

@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 
 use crate::join::layout::{CWR, FIN, Layout, PSH, TCP_FLAGS, URG, get_u16, get_u32, put_u16, put_u32};
-use crate::join::parts::{Cursor, Parts};
+use crate::join::parts::{Cursor, FEW, FEW_SLICES, PARTS, Parts};
 use crate::split::network::{Network, TCP, UDP};
 
 /// Takes the finished frames; `Ok(false)` when there is no room for more.
@@ -33,6 +33,20 @@ impl Cut<'_> {
 
 /// Emits the frames of a TCP or UDP super-segment and returns how many were taken. `header` is left as of the last one.
 pub(crate) fn segment(header: &mut [u8], layout: Layout, cut: Cut<'_>, emit: Emit<'_>) -> io::Result<usize> {
+    if cut.payload.len() <= FEW_SLICES {
+        segment_into::<FEW>(header, layout, cut, emit)
+    } else {
+        segment_into::<PARTS>(header, layout, cut, emit)
+    }
+}
+
+/// Frames of at most `N` pieces.
+fn segment_into<const N: usize>(
+    header: &mut [u8],
+    layout: Layout,
+    cut: Cut<'_>,
+    emit: Emit<'_>,
+) -> io::Result<usize> {
     let original = Original::of(header, layout);
     let mut cursor = Cursor::new(&[], cut.payload);
     let (mut at, mut frames) = (0, 0);
@@ -41,7 +55,7 @@ pub(crate) fn segment(header: &mut [u8], layout: Layout, cut: Cut<'_>, emit: Emi
         layout.fill_network(header, size, cut.identification.wrapping_add(frames as u16));
         original.step(header, layout, at, at + size == cut.length);
         layout.fill_checksum(header, size, cursor.sum_ahead(size));
-        let mut parts = Parts::new(header);
+        let mut parts = Parts::<N>::new(header);
         if !cursor.take(size, &mut parts) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
