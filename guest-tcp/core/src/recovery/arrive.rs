@@ -110,9 +110,10 @@ impl Recovery {
                 rack.on_delivered(run, now, min, echo);
             }
         });
+        let mss = self.window.mss;
         if self.parameters.sack {
             for span in sorted(ack.sacks) {
-                self.board.sack(span, |run| {
+                self.board.sack(span, mss, |run| {
                     arrived.sacked(run, recover);
                     rack.on_delivered(run, now, min, echo);
                 });
@@ -291,16 +292,15 @@ impl Recovery {
             return false;
         }
         let reduce = self.phase != Phase::Reduced;
-        let (una, end) = (self.board.una(), self.board.end());
         if reduce {
-            self.undo = Some(Box::new(Undo::new(self.window, &self.control, Span::new(una, end))));
+            self.undo = Some(Box::new(Undo::new(self.window, &self.control, &self.board)));
             self.window.ssthresh = self.control.reduce(&self.window);
             // RecoverFS without what was selectively acknowledged before (RFC 9937 section 6.1).
             self.prr = Prr::begin(self.board.outstanding() - self.board.sacked());
         }
         self.tlp.cancel();
         self.phase = Phase::Recovery;
-        self.recover = end;
+        self.recover = self.board.end();
         reduce
     }
 
@@ -356,7 +356,10 @@ impl Recovery {
         }
         if advanced {
             self.tlp.pending = false;
-            self.rto_at = Some(now.saturating_add(self.rto()));
+            let partial = !self.parameters.sack && self.phase == Phase::Recovery;
+            if !partial || self.newreno.on_partial() {
+                self.rto_at = Some(now.saturating_add(self.rto()));
+            }
             // RFC 2018 section 8: SND.UNA stands before data that had been selectively acknowledged.
             if self.board.front().is_some_and(|run| run.fate == Fate::Sacked) {
                 let soon = (self.rtt.srtt().unwrap_or(0) / 2).max(RENEGE_DELAY);

@@ -7,11 +7,12 @@ use bulkhead_wit::types::Time;
 /// The most bytes that one range to send covers: a datagram of 65,535 bytes with the largest headers that we write.
 pub const SUPER_SEGMENT: u64 = 65_535 - 120;
 /// The most runs in a scoreboard; beyond it neighbours are merged, and RACK sees the later send time of both.
-/// 1,024 super-segments are 64 MB in flight.
-pub const RUNS: usize = 1024;
-/// The most runs that a peer's SACK blocks may cut a scoreboard into; further blocks are ignored, which costs
-/// at most a retransmission.
-pub const RUNS_BY_SACK: usize = RUNS / 2;
+/// Super-segments make few runs; it takes a queue that drops every second segment of 12 MB to come here.
+pub const RUNS: usize = 8192;
+/// The most runs that a peer's SACK blocks may cut a scoreboard into: as many as there are segments in flight, and
+/// this many more. So the memory is a small share of the data that it is about, whatever the peer says; further blocks
+/// are ignored, which costs at most a retransmission.
+pub const RUNS_BEYOND_SEGMENTS: usize = 16;
 /// The largest congestion window in bytes: the most that the contract lets be in flight.
 pub const CWND: u64 = bulkhead_wit::limits::WINDOW;
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::codec::{put, take, take_u32};
+use super::codec::{put, take, take_bool, take_u32};
 use super::limits::DUP_THRESH;
 
 /// What duplicate acknowledgements tell.
@@ -14,6 +14,8 @@ pub(super) struct NewReno {
     arrived: u64,
     /// RFC 6582 `recover`: duplicates for data up to here may be of needless retransmissions.
     recover: u64,
+    /// A partial acknowledgement came in this recovery.
+    partial: bool,
 }
 
 impl NewReno {
@@ -47,6 +49,12 @@ impl NewReno {
         u64::from(self.duplicates) >= DUP_THRESH && (una > self.recover || self.recover == 0)
     }
 
+    /// A partial acknowledgement. RFC 6582 3.2 step 3: only the first restarts the retransmission timer, so that a
+    /// long row of losses, found one a round trip, gives way to slow start.
+    pub(super) fn on_partial(&mut self) -> bool {
+        !core::mem::replace(&mut self.partial, true)
+    }
+
     /// The duplicates so far are dealt with.
     pub(super) fn reset_count(&mut self) {
         self.duplicates = 0;
@@ -54,16 +62,18 @@ impl NewReno {
 
     /// Recovery ended, or a timeout began (RFC 6582 section 4): forget, and trust no duplicates up to `recover`.
     pub(super) fn reset(&mut self, recover: u64) {
-        *self = Self { duplicates: 0, arrived: 0, recover };
+        *self = Self { duplicates: 0, arrived: 0, recover, partial: false };
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         put(out, u64::from(self.duplicates));
         put(out, self.arrived);
         put(out, self.recover);
+        put(out, u64::from(self.partial));
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(Self { duplicates: take_u32(from)?, arrived: take(from)?, recover: take(from)? })
+        let (duplicates, arrived, recover) = (take_u32(from)?, take(from)?, take(from)?);
+        Some(Self { duplicates, arrived, recover, partial: take_bool(from)? })
     }
 }
 

@@ -54,7 +54,7 @@ impl Prr {
         if self.sent == 0 && quota < ack.mss {
             quota = ack.mss; // the first retransmission leaves at once
         }
-        ack.pipe.saturating_add(quota)
+        ack.pipe.saturating_add(quota).max(ack.mss)
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {

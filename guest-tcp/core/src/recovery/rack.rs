@@ -241,7 +241,7 @@ mod tests {
     }
 
     fn sack(rack: &mut Rack, board: &mut Scoreboard, now: Time, span: Span) {
-        board.sack(span, |run| rack.on_delivered(run, now, Some(RTT), NO_ECHO));
+        board.sack(span, MSS, |run| rack.on_delivered(run, now, Some(RTT), NO_ECHO));
     }
 
     #[test]

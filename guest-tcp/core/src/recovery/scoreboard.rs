@@ -9,7 +9,7 @@ use bulkhead_wit::types::Time;
 
 use super::api::Span;
 use super::codec::{put, take};
-use super::limits::{RUNS, RUNS_BY_SACK};
+use super::limits::{RUNS, RUNS_BEYOND_SEGMENTS};
 use super::rate::Stamp;
 
 /// What is believed of a run.
@@ -259,9 +259,11 @@ impl Scoreboard {
     }
 
     /// `span` is selectively acknowledged; `visit` sees each piece that was not before, as it was.
-    pub(super) fn sack(&mut self, span: Span, mut visit: impl FnMut(&Run)) {
+    pub(super) fn sack(&mut self, span: Span, mss: u64, mut visit: impl FnMut(&Run)) {
         // A piece that cannot be cut out is not visited: room for both cuts is looked for first.
-        if self.runs.len() + 2 > RUNS_BY_SACK && !self.is_cut_at(span) {
+        let most = usize::try_from(self.outstanding() / mss.max(1)).unwrap_or(RUNS);
+        let most = most.saturating_add(RUNS_BEYOND_SEGMENTS).min(RUNS);
+        if self.runs.len() + 2 > most && !self.is_cut_at(span) {
             return;
         }
         self.change(span, RUNS, |run| {
@@ -438,13 +440,13 @@ mod tests {
     fn rfc2018_blocks_cut_a_super_segment_and_join_again() {
         let mut board = flight(60);
         let mut news = 0;
-        board.sack(Span::new(20, 30), |run| news += run.len());
-        board.sack(Span::new(20, 40), |run| news += run.len());
+        board.sack(Span::new(20, 30), 10, |run| news += run.len());
+        board.sack(Span::new(20, 40), 10, |run| news += run.len());
         assert_eq!(news, 20);
         use Fate::{Flying, Sacked};
         assert_eq!(fates(&board), [(0, 20, Flying), (20, 40, Sacked), (40, 60, Flying)]);
         assert_eq!((board.sacked(), board.pipe()), (20, 40));
-        board.sack(Span::new(10, 50), |_| {});
+        board.sack(Span::new(10, 50), 10, |_| {});
         assert_eq!(fates(&board), [(0, 10, Flying), (10, 50, Sacked), (50, 60, Flying)]);
         board.acknowledge(55, |_| {});
         assert_eq!(fates(&board), [(55, 60, Flying)]);
@@ -454,7 +456,7 @@ mod tests {
     #[test]
     fn lost_data_is_offered_in_one_span_and_flies_again() {
         let mut board = flight(60);
-        board.sack(Span::new(40, 50), |_| {});
+        board.sack(Span::new(40, 50), 10, |_| {});
         assert_eq!(board.mark_head_lost(40), 40);
         assert_eq!((board.lost(), board.pipe()), (40, 10));
         assert_eq!(board.first_lost(1000), Some(Span::new(0, 40)));
@@ -469,7 +471,7 @@ mod tests {
     #[test]
     fn rfc2018_8_reneged_data_is_lost() {
         let mut board = flight(60);
-        board.sack(Span::new(10, 20), |_| {});
+        board.sack(Span::new(10, 20), 10, |_| {});
         board.renege();
         assert_eq!((board.sacked(), board.lost()), (0, 10));
     }
@@ -485,19 +487,21 @@ mod tests {
     #[test]
     fn a_scoreboard_is_bounded_whatever_the_peer_says() {
         let mut board = Scoreboard::starting_at(0);
-        for number in 1..=3000 {
+        for number in 1..=20_000 {
             board.push(number, number * 1000, Stamp::default());
         }
         assert!(board.runs().count() <= RUNS);
-        for number in 0..3000 {
-            board.sack(Span::new(number * 1000 + 500, number * 1000 + 501), |_| {});
-            assert!(board.is_consistent());
+        for number in 0..2000 {
+            board.sack(Span::new(number * 1000 + 500, number * 1000 + 501), 1000, |_| {});
         }
+        assert!(board.is_consistent());
+        assert!(board.runs().count() <= RUNS);
         board.mark_lost(|run| run.start % 3 == 0);
-        while let Some(span) = board.first_lost(700) {
+        for _ in 0..2000 {
+            let Some(span) = board.first_lost(700) else { break };
             board.resend(9000, span, Stamp::default());
-            assert!(board.is_consistent());
         }
+        assert!(board.is_consistent());
         let mut out = Vec::new();
         board.save(&mut out);
         assert_eq!(Scoreboard::load(&mut out.as_slice()), Some(board));

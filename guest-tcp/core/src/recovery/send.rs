@@ -195,7 +195,8 @@ impl Recovery {
     /// RFC 6298 5.1, and the head's retransmission restarts the timer as Linux does; RFC 8985 7.2 and 7.3.
     fn arm_after_sending(&mut self, now: Time, again: bool, span: Span, probe: bool) {
         let rto_at = now.saturating_add(self.rto());
-        if self.rto_at.is_none() || (again && span.start == self.board.una()) {
+        let head_again = again && self.parameters.sack && span.start == self.board.una();
+        if self.rto_at.is_none() || head_again {
             self.rto_at = Some(rto_at);
         }
         if probe {

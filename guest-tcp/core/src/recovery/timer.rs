@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use bulkhead_wit::types::Time;
 
-use super::api::{Span, TimerAction};
+use super::api::TimerAction;
 use super::undo::Undo;
 use super::{Fate, Frto, Phase, Recovery};
 
@@ -67,7 +67,7 @@ impl Recovery {
         let first = self.phase < Phase::Recovery;
         // RFC 5681 (4): reduced once for what was lost together; held when a retransmission is lost.
         if self.phase <= Phase::Disorder || una >= self.recover {
-            self.undo = Some(Box::new(Undo::new(self.window, &self.control, Span::new(una, end))));
+            self.undo = Some(Box::new(Undo::new(self.window, &self.control, &self.board)));
             self.window.ssthresh = self.control.reduce(&self.window);
         }
         if self.board.front().is_some_and(|run| run.fate == Fate::Sacked) {

@@ -9,6 +9,7 @@ use super::api::Span;
 use super::codec::{put, put_time, take, take_time};
 use super::congestion::{Control, Window};
 use super::rack::Echo;
+use super::scoreboard::{Fate, Scoreboard};
 
 /// What was before a reduction, and what became of its retransmissions.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,8 +26,18 @@ pub(super) struct Undo {
 }
 
 impl Undo {
-    pub(super) fn new(window: Window, control: &Control, span: Span) -> Self {
-        Self { window, control: control.clone(), span, resent: 0, needless: 0, resent_at: None }
+    /// What is before a reduction. Retransmissions that are still out from an earlier one are as if of this: their
+    /// acknowledgements and duplicates must not be taken for those of originals.
+    pub(super) fn new(window: Window, control: &Control, board: &Scoreboard) -> Self {
+        let out = board.runs().filter(|run| run.fate == Fate::Flying && run.again);
+        Self {
+            window,
+            control: control.clone(),
+            span: Span::new(board.una(), board.end()),
+            resent: board.resent(),
+            needless: 0,
+            resent_at: out.map(|run| run.sent_at).min(),
+        }
     }
 
     pub(super) fn on_resent(&mut self, now: Time, bytes: u64) {
@@ -157,6 +168,7 @@ impl Frto {
 #[cfg(test)]
 mod tests {
     use super::super::api::Algorithm;
+    use super::super::rate::Stamp;
     use super::*;
     use bulkhead_wit::limits::MILLISECOND;
 
@@ -166,7 +178,9 @@ mod tests {
     fn undo() -> (Undo, Window, Control) {
         let window = Window { cwnd: 20_000, ssthresh: u64::MAX, mss: 1000 };
         let mut control = Control::new(Algorithm::Cubic);
-        let undo = Undo::new(window, &control, Span::new(1000, 21_000));
+        let mut board = Scoreboard::starting_at(1000);
+        board.push(0, 21_000, Stamp::default());
+        let undo = Undo::new(window, &control, &board);
         let ssthresh = control.reduce(&window);
         (undo, Window { cwnd: 1000, ssthresh, ..window }, control)
     }

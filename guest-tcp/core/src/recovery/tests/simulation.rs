@@ -170,3 +170,55 @@ fn a_short_path_is_bound_by_its_rate_alone() {
     let time = simulation.outcome.finished_at - SECOND;
     assert!(time < 200 * MILLISECOND, "{time} {:?}", simulation.outcome);
 }
+
+#[test]
+#[ignore = "a table for people: throughput against loss"]
+fn table() {
+    extern crate std;
+    use std::println;
+    println!(
+        "sizes {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}",
+        size_of::<Recovery>(),
+        size_of::<Parameters>(),
+        size_of::<Window>(),
+        size_of::<Control>(),
+        size_of::<Scoreboard>(),
+        size_of::<Rtt>(),
+        size_of::<Rack>(),
+        size_of::<Tlp>(),
+        size_of::<NewReno>(),
+        size_of::<Prr>(),
+        size_of::<Undo>(),
+        size_of::<Pacing>(),
+        size_of::<Rate>(),
+        size_of::<Usage>(),
+        size_of::<Counters>(),
+        size_of::<Busy>(),
+    );
+    for (name, parameters) in [
+        ("cubic", modern()),
+        ("reno", Parameters { algorithm: Algorithm::Reno, ..modern() }),
+        ("no sack", without_sack()),
+        ("unpaced", Parameters { pacing: false, ..modern() }),
+    ] {
+        for loss in [0, 1, 5, 10, 20, 50, 100] {
+            let (mut time, mut timeouts, mut resent, mut needless, mut undone, mut probes) =
+                (0, 0, 0, 0, 0, 0);
+            for seed in 1..=10 {
+                let network = Network { loss: loss * PERCENT / 10, seed, ..Network::default() };
+                let mut simulation = Simulation::new(parameters, network);
+                assert!(simulation.transfer(5_000_000, 6000 * SECOND));
+                time += simulation.outcome.finished_at - SECOND;
+                timeouts += simulation.outcome.timeouts;
+                resent += simulation.outcome.resent;
+                needless += simulation.outcome.needless;
+                undone += simulation.outcome.undone;
+                probes += simulation.outcome.probes;
+            }
+            println!(
+                "{name:8} {loss:3} 0/00: {:6} kB/s, timeouts {timeouts}, probes {probes}, resent {resent}, needless {needless}, undone {undone}",
+                5_000_000 * 10 * 1000 / (time / MILLISECOND) / 1000
+            );
+        }
+    }
+}
