@@ -28,6 +28,7 @@ pub mod placement;
 pub mod split;
 pub mod stack;
 pub mod streams;
+pub mod supervise;
 pub mod turn;
 
 pub use error::StreamError;

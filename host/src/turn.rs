@@ -39,7 +39,8 @@ impl Stack {
     /// One turn at time `now` (nanoseconds since the stack's origin, never back).
     ///
     /// # Errors
-    /// The fault that ended the instance, told once and then again at each call: its streams are told the same.
+    /// The fault that ended the last instance, told again at each call; its streams are told the same. A fault that
+    /// was followed by a [restart](Stack::supervise) is told to its streams alone, and remembered.
     pub fn turn(&mut self, now: Time, device: &mut dyn Device) -> Result<Turn, Arc<Fault>> {
         if let Some(fault) = &self.fault {
             return Err(Arc::clone(fault));
@@ -95,7 +96,7 @@ impl Stack {
             inspect::inspect(&mut self.ledgers, &mut self.holds, &step, &self.outputs).map_err(Fault::Broken)
         });
         if let Err(fault) = result {
-            return Err(self.fail(fault));
+            return self.fail(fault);
         }
         self.deadline = self.outputs.deadline;
         self.unfinished = self.outputs.unfinished;
@@ -121,6 +122,8 @@ impl Stack {
 
     /// Streams: bytes go where they belong.
     fn place(&mut self, outputs: &bulkhead_wit::Outputs) {
+        // A slow reader must not hold all buffers that frames arrive in.
+        let keep = !self.pool.is_pressed();
         for place in &outputs.places {
             let Some(arrived) = self.arrived.get(place.segment as usize) else { continue };
             let from = place.skip as usize;
@@ -131,7 +134,7 @@ impl Stack {
                     if let Some(stream) = index.and_then(|index| self.streams.get_mut(index))
                         && !stream.is_detached
                     {
-                        stream.receive.place(place.at, payload, &mut self.blocks);
+                        stream.receive.place(place.at, payload, keep, &mut self.blocks);
                     }
                 }
                 Target::Hold => {

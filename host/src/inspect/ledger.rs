@@ -275,6 +275,15 @@ impl Ledgers {
         }
     }
 
+    /// The instance has ended, and everything that it numbered with it.
+    pub(crate) fn forget_instance(&mut self) {
+        self.by_module.clear();
+        self.by_ends.clear();
+        self.listeners.clear();
+        self.sockets.clear();
+        self.offered = 0;
+    }
+
     fn free_index(&mut self) -> Option<u32> {
         let index = match self.free.pop() {
             Some(index) => index,

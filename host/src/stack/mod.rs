@@ -19,6 +19,7 @@ use crate::join::{Join, JoinCounters};
 use crate::placement::{Instance, StepCost};
 use crate::split::{Arrived, Split, SplitCounters};
 use crate::streams::{Blocks, HoldBytes, Readiness, Sizes};
+use crate::supervise::Supervisor;
 use bulkhead_wit::{Address, Batch, Call, Config, Endpoint, Handle, Outputs, Prefix, Setting, Time, limits};
 use sockets::Listening;
 use std::collections::{HashMap, VecDeque};
@@ -112,6 +113,9 @@ pub struct Stack {
     offers: VecDeque<StreamId>,
     options: Options,
     totals: Totals,
+    /// What the steps of instances that failed have cost.
+    former_cost: StepCost,
+    pub(crate) supervisor: Supervisor,
 }
 
 impl Stack {
@@ -152,6 +156,8 @@ impl Stack {
             offers: VecDeque::new(),
             options,
             totals: Totals::default(),
+            former_cost: StepCost::default(),
+            supervisor: Supervisor::default(),
         })
     }
 
@@ -176,7 +182,8 @@ impl Stack {
     /// What the module's steps have cost.
     #[must_use]
     pub fn cost(&self) -> StepCost {
-        self.instance.cost()
+        let (former, cost) = (self.former_cost, self.instance.cost());
+        StepCost { steps: former.steps + cost.steps, wall_ns: former.wall_ns + cost.wall_ns }
     }
 
     /// What split passed and dropped.
@@ -208,23 +215,49 @@ impl Stack {
         self.blocks.held() + self.pool.memory()
     }
 
-    /// Ends everything: the instance has failed, and every stream is told so.
-    pub(crate) fn fail(&mut self, fault: Fault) -> Arc<Fault> {
-        tracing::error!("{}", fault.report());
-        let fault = Arc::new(fault);
-        self.fault = Some(Arc::clone(&fault));
+    /// The instance has failed: every stream is told so. Returns how many.
+    pub(crate) fn end_instance(&mut self, fault: &Arc<Fault>) -> usize {
+        let living: Vec<u32> = self.ledgers.living().map(|(index, _)| index).collect();
+        for index in &living {
+            self.ledgers.forget(*index);
+            self.end_stream(*index, StreamError::Fault(Arc::clone(fault)));
+        }
+        self.ledgers.forget_instance();
+        self.holds = Holds::default();
+        self.hold_bytes = HoldBytes::default();
         self.deadline = bulkhead_wit::NEVER;
         self.unfinished = false;
-        let living: Vec<u32> = self.streams.indices().collect();
-        for index in living {
-            self.ledgers.forget(index);
-            self.end_stream(index, StreamError::Fault(Arc::clone(&fault)));
-        }
-        self.calls.clear();
-        self.dirty.clear();
         self.arrived.clear();
+        self.resubmitted.clear();
+        self.answers.clear();
+        // What no application has taken, none will close.
+        let untaken =
+            self.listeners.values_mut().flat_map(|l| l.backlog.drain(..)).map(|accepted| accepted.stream);
+        let untaken: Vec<StreamId> = untaken.chain(self.offers.drain(..)).collect();
+        untaken.into_iter().for_each(|id| self.close(id, 0));
+        self.calls.clear();
+        living.len()
+    }
+
+    /// Goes on with a fresh instance and the same listeners. Its randomness is another.
+    pub(crate) fn restart(&mut self, mut instance: Box<dyn Instance>) -> bool {
+        let seed = &mut self.options.config.seed;
+        *seed = (seed.1, seed.2, seed.3, seed.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.now);
+        if let Err(fault) = instance.start(&self.options.config) {
+            tracing::error!(%fault, "the fresh instance does not start");
+            return false;
+        }
+        self.grants = Grants::new(&self.options.config, instance.description());
+        self.former_cost = self.cost();
+        self.instance = instance;
+        self.calls.extend(self.listeners.values_mut().filter_map(Listening::again));
+        true
+    }
+
+    /// Nothing follows any more: listeners are told too.
+    pub(crate) fn give_up(&mut self, fault: Arc<Fault>) {
+        self.fault = Some(fault);
         self.ready_listeners.extend(self.listeners.keys());
-        fault
     }
 
     /// Sets the end of a stream and frees it if nobody is left to be told.

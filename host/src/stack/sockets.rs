@@ -79,6 +79,15 @@ pub(super) struct Listening {
     pub(super) end: Option<StreamError>,
     backlog_max: u32,
     taken: u64,
+    listen: Listen,
+}
+
+impl Listening {
+    /// The call that makes a fresh instance listen here too; nothing if the listener has ended.
+    pub(super) fn again(&mut self) -> Option<Call> {
+        self.taken = 0;
+        self.end.is_none().then(|| Call::Listen(self.listen.clone()))
+    }
 }
 
 impl Stack {
@@ -103,7 +112,7 @@ impl Stack {
         ] {
             how = if is_set { how.with(flag) } else { how };
         }
-        self.call(Call::Listen(Listen {
+        let listen = Listen {
             listener,
             local,
             how,
@@ -111,8 +120,10 @@ impl Stack {
             receive_first: sizes.receive_first,
             receive_max: sizes.receive_max,
             settings: options.settings,
-        }));
-        let listening = Listening { sizes, backlog: VecDeque::new(), end: None, backlog_max, taken: 0 };
+        };
+        self.call(Call::Listen(listen.clone()));
+        let listening =
+            Listening { sizes, backlog: VecDeque::new(), end: None, backlog_max, taken: 0, listen };
         self.listeners.insert(listener, listening);
         Ok(ListenerId(listener))
     }

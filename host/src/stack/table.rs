@@ -51,8 +51,4 @@ impl Table {
         let stream = entry.stream.as_deref_mut()?;
         (entry.generation == id.generation && !stream.is_detached).then_some(stream)
     }
-
-    pub(crate) fn indices(&self) -> impl Iterator<Item = u32> {
-        (0..).zip(&self.entries).filter(|(_, entry)| entry.stream.is_some()).map(|(index, _)| index)
-    }
 }

@@ -78,10 +78,10 @@ impl ReceiveStream {
         self.held
     }
 
-    /// Puts bytes where they belong.
-    pub fn place(&mut self, at: u64, payload: FrameSlice, blocks: &mut Blocks) {
+    /// Puts bytes where they belong: by reference if they are many and `keep` says so, else as a copy.
+    pub fn place(&mut self, at: u64, payload: FrameSlice, keep: bool, blocks: &mut Blocks) {
         let next = self.chunks.partition_point(|chunk| chunk.at < at);
-        if payload.len() >= KEEP_MIN {
+        if keep && payload.len() >= KEEP_MIN {
             self.held += payload.memory();
             self.chunks.insert(next, Chunk { at, data: Data::Kept(payload) });
             return;

@@ -6,7 +6,7 @@ fn pattern(at: u64, length: usize) -> Vec<u8> {
 }
 
 fn place(stream: &mut ReceiveStream, at: u64, length: usize, blocks: &mut Blocks) {
-    stream.place(at, FrameSlice::from(&pattern(at, length)[..]), blocks);
+    stream.place(at, FrameSlice::from(&pattern(at, length)[..]), true, blocks);
 }
 
 #[test]
@@ -62,6 +62,9 @@ fn small_payloads_share_a_block_and_large_ones_keep_their_frame() {
     assert_eq!(blocks.held(), 2048);
     place(&mut stream, 1000, KEEP_MIN, &mut blocks);
     assert_eq!((blocks.held(), stream.held()), (2048, 2048 + KEEP_MIN));
+    let bytes = FrameSlice::from(&pattern(1000 + KEEP_MIN as u64, 60_000)[..]);
+    stream.place(1000 + KEEP_MIN as u64, bytes, false, &mut blocks);
+    assert_eq!(blocks.held(), 2048 + 65_536, "a copy where frames must not be held");
 }
 
 #[test]
