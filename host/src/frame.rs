@@ -24,6 +24,9 @@ pub const BUFFER_BYTES: usize = (HEADROOM + 40 + limits::DATAGRAM).next_multiple
 /// The default bound of a pool, in buffers: two full steps in flight, and as much again kept by receive streams.
 pub const POOL_BUFFERS: usize = 4 * limits::SEGMENTS;
 
+/// Frames between two counts of the buffers in use, once a pool is nearly full.
+const RECOUNT: u32 = 64;
+
 /// Lent buffers looked at by one [`FramePool::fill`] before a new one is allocated.
 const LOOKS: usize = 16;
 
@@ -41,6 +44,9 @@ pub struct FramePool {
     free: Vec<Arc<[u8]>>,
     /// Buffers that frames were made of; those whose other references are gone are taken back as they come up.
     lent: VecDeque<Arc<[u8]>>,
+    /// Buffers in use when they were last counted, and frames since.
+    in_use: usize,
+    since_count: u32,
 }
 
 impl FramePool {
@@ -54,7 +60,8 @@ impl FramePool {
     /// take [`HEADROOM`] bytes more than the longest frame.
     #[must_use]
     pub fn with_buffer_bytes(buffers_max: usize, buffer_bytes: usize) -> Self {
-        Self { buffer_bytes, buffers_max, free: Vec::new(), lent: VecDeque::new() }
+        let (free, lent) = (Vec::new(), VecDeque::new());
+        Self { buffer_bytes, buffers_max, free, lent, in_use: 0, since_count: RECOUNT }
     }
 
     /// Lets `read` write into a free buffer. It returns where in the buffer the frame lies and what the device says of
@@ -80,6 +87,7 @@ impl FramePool {
         };
         let bytes = FrameSlice::of(Arc::clone(&buffer), range);
         self.lent.push_back(buffer);
+        self.since_count = self.since_count.saturating_add(1);
         Ok(Some(Frame { bytes, offload }))
     }
 
@@ -110,13 +118,28 @@ impl FramePool {
     /// Bytes that slices hold now. Looks at every buffer.
     #[must_use]
     pub fn memory_in_use(&self) -> usize {
-        self.lent.iter().filter(|buffer| Arc::strong_count(buffer) > 1).count() * self.buffer_bytes
+        self.count_in_use() * self.buffer_bytes
     }
 
-    /// Whether three quarters of the bound are allocated: time to copy payloads out rather than to keep them.
-    #[must_use]
-    pub fn is_pressed(&self) -> bool {
-        self.free.len() + self.lent.len() >= self.buffers_max - self.buffers_max / 4
+    /// Whether three quarters of the bound are held by slices: time to copy payloads out rather than to keep them.
+    ///
+    /// A receive stream must heed it. Whoever keeps 4 KiB of a buffer of 64 KiB, and is not read, would otherwise use up
+    /// the pool of all connections, and no acknowledgement could arrive any more. Costs next to nothing until the pool
+    /// has grown so far, and a look at every buffer each 64 frames from then on.
+    pub fn is_pressed(&mut self) -> bool {
+        let much = self.buffers_max - self.buffers_max / 4;
+        if self.lent.len() < much {
+            return false;
+        }
+        if self.since_count >= RECOUNT {
+            self.since_count = 0;
+            self.in_use = self.count_in_use();
+        }
+        self.in_use >= much
+    }
+
+    fn count_in_use(&self) -> usize {
+        self.lent.iter().filter(|buffer| Arc::strong_count(buffer) > 1).count()
     }
 
     /// Gives the memory of unused buffers back, but for `keep` of them.
@@ -317,6 +340,13 @@ mod tests {
         assert_eq!(frame(&mut pool, &[8; 10]).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
         kept.remove(40);
         assert_eq!(&*frame(&mut pool, &[8; 10]).unwrap().bytes, &[8; 10]);
+        assert_eq!(pool.memory(), 64 * 2048);
+        // Pressure ends once slices are dropped, though the buffers are there still.
+        kept.truncate(40);
+        for _ in 0..RECOUNT {
+            frame(&mut pool, &[8; 10]).unwrap();
+        }
+        assert!(!pool.is_pressed());
         assert_eq!(pool.memory(), 64 * 2048);
     }
 

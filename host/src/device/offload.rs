@@ -7,11 +7,11 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use bulkhead_wit::limits;
+use bulkhead_wit::{Time, limits};
 
 use crate::device::error::DeviceError;
 use crate::device::interface::{self, Interface};
-use crate::device::tun::{TunOptions, read_some, write_all_at_once};
+use crate::device::tun::{KernelSide, TunOptions, read_some, write_all_at_once};
 use crate::device::vnet;
 use crate::device::{Capabilities, Device, Offload};
 use crate::frame::{Frame, FramePool, HEADROOM};
@@ -29,8 +29,7 @@ const UDP_RUNS: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 #[derive(Debug)]
 pub struct OffloadTun {
     file: File,
-    interface: Interface,
-    mtu: u32,
+    link: KernelSide,
     has_uso: bool,
 }
 
@@ -59,30 +58,20 @@ impl OffloadTun {
         let has_uso = set_offload(&file, RECEIVE | UDP_RUNS).is_ok();
         // The runs themselves are not wanted: a datagram socket gives its application datagrams.
         set_offload(&file, RECEIVE).map_err(no_offload)?;
-        let mtu = options.configure(&interface)?;
-        Ok(Self { file, interface, mtu, has_uso })
+        Ok(Self { file, link: KernelSide::configure(interface, options)?, has_uso })
     }
 
     /// The kernel's side of it.
     #[must_use]
     pub const fn interface(&self) -> &Interface {
-        &self.interface
-    }
-
-    /// Reads the interface's MTU again, after somebody has changed it.
-    ///
-    /// # Errors
-    /// [`DeviceError::System`].
-    pub fn refresh_mtu(&mut self) -> Result<u32, DeviceError> {
-        self.mtu = self.interface.mtu()?;
-        Ok(self.mtu)
+        &self.link.interface
     }
 }
 
 impl Device for OffloadTun {
     fn capabilities(&self) -> Capabilities {
         let uso = if self.has_uso { limits::DATAGRAM as u32 } else { 0 };
-        Capabilities { uso, ..Capabilities::full(self.mtu) }
+        Capabilities { uso, ..Capabilities::full(self.link.mtu) }
     }
 
     fn receive(&mut self, pool: &mut FramePool) -> io::Result<Option<Frame>> {
@@ -112,6 +101,10 @@ impl Device for OffloadTun {
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.file.as_fd())
+    }
+
+    fn set_now(&mut self, now: Time) {
+        self.link.set_now(now);
     }
 }
 

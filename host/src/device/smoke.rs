@@ -201,6 +201,13 @@ fn the_plain_device_talks_to_the_kernel() {
         let bench = &mut Bench::new(Box::new(Tun::open(&options("bhplain")).unwrap()));
         assert_eq!(bench.device.capabilities(), Capabilities::plain(1400));
         datagrams(bench);
+        // Somebody changes the MTU, and after a second the device knows it.
+        bench.device.set_now(1);
+        interface::Interface::new("bhplain").unwrap().set_mtu(1500).unwrap();
+        bench.device.set_now(2);
+        assert_eq!(bench.device.capabilities().mtu, 1400);
+        bench.device.set_now(1 + bulkhead_wit::limits::SECOND);
+        assert_eq!(bench.device.capabilities().mtu, 1500);
         assert_eq!(stream(bench, "10.77.0.2:80", 1360), (1, Evidence::Verified));
         assert_eq!(stream(bench, "[fd77::2]:80", 1340), (1, Evidence::Verified));
     });

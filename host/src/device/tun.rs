@@ -6,6 +6,8 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd};
 
+use bulkhead_wit::{Time, limits};
+
 use crate::device::error::DeviceError;
 use crate::device::interface::Interface;
 use crate::device::{Capabilities, Device, Offload};
@@ -46,8 +48,35 @@ impl TunOptions {
 #[derive(Debug)]
 pub struct Tun {
     file: File,
-    interface: Interface,
-    mtu: u32,
+    link: KernelSide,
+}
+
+/// The interface behind a TUN device, and its MTU as it was read last.
+#[derive(Debug)]
+pub(crate) struct KernelSide {
+    pub(crate) interface: Interface,
+    pub(crate) mtu: u32,
+    next_look: Time,
+}
+
+impl KernelSide {
+    /// How often the MTU is read again: somebody may change it, and nobody tells us.
+    const INTERVAL: Time = limits::SECOND;
+
+    /// Does what the options say.
+    pub(crate) fn configure(interface: Interface, options: &TunOptions) -> Result<Self, DeviceError> {
+        let mtu = options.configure(&interface)?;
+        Ok(Self { interface, mtu, next_look: 0 })
+    }
+
+    /// It is `now`.
+    pub(crate) fn set_now(&mut self, now: Time) {
+        if now >= self.next_look {
+            self.next_look = now.saturating_add(Self::INTERVAL);
+            // An interface that was taken away is told by the next frame.
+            self.mtu = self.interface.mtu().unwrap_or(self.mtu);
+        }
+    }
 }
 
 impl Tun {
@@ -62,29 +91,19 @@ impl Tun {
             .map_err(|source| DeviceError::opening(interface.name(), source))?;
         // SAFETY: the descriptor is open and was just given up by its owner.
         let file = unsafe { File::from_raw_fd(device.into_raw_fd()) };
-        let mtu = options.configure(&interface)?;
-        Ok(Self { file, interface, mtu })
+        Ok(Self { file, link: KernelSide::configure(interface, options)? })
     }
 
     /// The kernel's side of it.
     #[must_use]
     pub const fn interface(&self) -> &Interface {
-        &self.interface
-    }
-
-    /// Reads the interface's MTU again, after somebody has changed it.
-    ///
-    /// # Errors
-    /// [`DeviceError::System`].
-    pub fn refresh_mtu(&mut self) -> Result<u32, DeviceError> {
-        self.mtu = self.interface.mtu()?;
-        Ok(self.mtu)
+        &self.link.interface
     }
 }
 
 impl Device for Tun {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::plain(self.mtu)
+        Capabilities::plain(self.link.mtu)
     }
 
     fn receive(&mut self, pool: &mut FramePool) -> io::Result<Option<Frame>> {
@@ -101,6 +120,10 @@ impl Device for Tun {
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.file.as_fd())
+    }
+
+    fn set_now(&mut self, now: Time) {
+        self.link.set_now(now);
     }
 }
 
