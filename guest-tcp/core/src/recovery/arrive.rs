@@ -7,6 +7,7 @@ use bulkhead_wit::types::Time;
 use super::api::{Ack, Acked, Span};
 use super::congestion::Growth;
 use super::limits::RENEGE_DELAY;
+use super::maybe::Maybe;
 use super::prr::{Delivery, Prr};
 use super::rack::Found;
 use super::rate::Newest;
@@ -350,7 +351,7 @@ impl Recovery {
     /// The timers after an acknowledgement: RFC 6298 5.2 and 5.3, RFC 8985 7.2.
     fn rearm(&mut self, now: Time, advanced: bool) {
         if self.board.outstanding() == 0 {
-            (self.rto_at, self.rack.timer, self.tlp.deadline) = (None, None, None);
+            (self.rto_at, self.rack.timer, self.tlp.deadline) = (Maybe::NONE, Maybe::NONE, Maybe::NONE);
             self.tlp.pending = false;
             return;
         }
@@ -358,12 +359,12 @@ impl Recovery {
             self.tlp.pending = false;
             let partial = !self.parameters.sack && self.phase == Phase::Recovery;
             if !partial || self.newreno.on_partial() {
-                self.rto_at = Some(now.saturating_add(self.rto()));
+                self.rto_at = self.rto_from(now);
             }
             // RFC 2018 section 8: SND.UNA stands before data that had been selectively acknowledged.
             if self.board.front().is_some_and(|run| run.fate == Fate::Sacked) {
                 let soon = (self.rtt.srtt().unwrap_or(0) / 2).max(RENEGE_DELAY);
-                self.rto_at = Some(now.saturating_add(soon));
+                self.rto_at = Maybe::some(now.saturating_add(soon));
             }
         }
         if self.may_probe() {
@@ -371,7 +372,7 @@ impl Recovery {
                 self.schedule_probe(now);
             }
         } else {
-            self.tlp.deadline = None;
+            self.tlp.deadline = Maybe::NONE;
             self.tlp.pending = false;
         }
     }

@@ -3,8 +3,6 @@
 
 use alloc::vec::Vec;
 
-use bulkhead_wit::types::Time;
-
 /// Appends a number.
 pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
@@ -12,11 +10,6 @@ pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
         number >>= 7;
     }
     out.push(number as u8);
-}
-
-/// Appends a time that may not be.
-pub(super) fn put_time(out: &mut Vec<u8>, time: Option<Time>) {
-    put(out, time.map_or(0, |time| time.saturating_add(1)));
 }
 
 /// Takes a number off the front; None if there is none in its shortest form.
@@ -56,11 +49,6 @@ pub(super) fn take_bool(from: &mut &[u8]) -> Option<bool> {
     }
 }
 
-/// Takes a time that may not be.
-pub(super) fn take_time(from: &mut &[u8]) -> Option<Option<Time>> {
-    Some(take(from)?.checked_sub(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +64,5 @@ mod tests {
         assert_eq!(take(&mut [0x80, 0x00].as_slice()), None);
         assert_eq!(take(&mut [0x80].as_slice()), None);
         assert_eq!(take(&mut [0xff; 10].as_slice()), None);
-        assert_eq!(take_time(&mut [0].as_slice()), Some(None));
     }
 }

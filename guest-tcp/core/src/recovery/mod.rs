@@ -16,6 +16,7 @@ mod arrive;
 mod codec;
 mod congestion;
 pub mod limits;
+mod maybe;
 mod newreno;
 mod pacing;
 mod prr;
@@ -42,6 +43,7 @@ pub use api::{
 pub use limits::SUPER_SEGMENT;
 
 use congestion::{Control, Window};
+use maybe::Maybe;
 use newreno::NewReno;
 use pacing::{Pacing, Speed};
 use prr::Prr;
@@ -91,7 +93,7 @@ pub struct Recovery {
     /// The phase ends when this offset is acknowledged (RFC 6675 `RecoveryPoint`).
     recover: u64,
     /// When the retransmission timer is due.
-    rto_at: Option<Time>,
+    rto_at: Maybe,
     /// Retransmission timeouts in a row.
     timeouts: u32,
     /// When the oldest data was sent, or SND.UNA advanced last.
@@ -128,7 +130,7 @@ impl Recovery {
             rate: Rate::default(),
             usage: Usage::default(),
             recover: 0,
-            rto_at: None,
+            rto_at: Maybe::NONE,
             timeouts: 0,
             progress_at: 0,
             idle_from: 0,
@@ -182,7 +184,7 @@ impl Recovery {
         }
         self.board.mark_lost(|_| true);
         self.tlp.cancel();
-        self.rack.timer = None;
+        self.rack.timer = Maybe::NONE;
         if self.phase < Phase::Recovery {
             // A recovery without a reduction: the window stays what it is until all of it is acknowledged.
             self.phase = Phase::Loss;
@@ -191,12 +193,17 @@ impl Recovery {
             self.frto = Frto::Off;
         }
         self.newreno.reset(self.board.end());
-        self.rto_at = Some(now.saturating_add(self.rto()));
+        self.rto_at = self.rto_from(now);
     }
 
     /// IW of RFC 6928: 10 segments whatever their size, as Linux.
     fn initial_window(&self) -> u64 {
         (self.window.mss * u64::from(self.parameters.initial_window.clamp(1, 1024))).min(limits::CWND)
+    }
+
+    /// When the retransmission timer is due that is started now.
+    fn rto_from(&self, now: Time) -> Maybe {
+        Maybe::some(now.saturating_add(self.rto()))
     }
 
     /// What RACK looks at.

@@ -10,11 +10,12 @@ use alloc::vec::Vec;
 use bulkhead_wit::limits::SECOND;
 use bulkhead_wit::types::Time;
 
-use super::codec::{put, put_time, take, take_time};
+use super::codec::{put, take};
 use super::congestion::Window;
 use super::limits::{
     PACING_AVOIDANCE, PACING_QUANTUM, PACING_RTT_MIN, PACING_SLACK, PACING_SLOW_START, SUPER_SEGMENT,
 };
+use super::maybe::Maybe;
 
 /// How fast may be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,18 +68,18 @@ impl Speed {
 pub(super) struct Pacing {
     release: Time,
     /// Somebody waits for it.
-    pub(super) timer: Option<Time>,
+    pub(super) timer: Maybe,
 }
 
 impl Pacing {
     /// How many bytes may leave now in full segments of `mss`; none, and the timer is set, if it is too early.
     pub(super) fn quota(&mut self, now: Time, speed: Speed, mss: u64) -> Option<u64> {
-        self.timer = None;
+        self.timer = Maybe::NONE;
         if speed.is_unlimited() {
             return Some(SUPER_SEGMENT);
         }
         if self.release > now.saturating_add(PACING_SLACK) {
-            self.timer = Some(self.release);
+            self.timer = Maybe::some(self.release);
             return None;
         }
         let quantum = (speed.bytes_per_second().min(1 << 40)) / (SECOND / PACING_QUANTUM);
@@ -95,10 +96,10 @@ impl Pacing {
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         put(out, self.release);
-        put_time(out, self.timer);
+        self.timer.save(out);
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(Self { release: take(from)?, timer: take_time(from)? })
+        Some(Self { release: take(from)?, timer: Maybe::load(from)? })
     }
 }
 
@@ -137,7 +138,7 @@ mod tests {
                     pacing.on_sent(now, quota, speed);
                     sent += quota;
                 }
-                None => now = pacing.timer.expect("waits").max(now + 1),
+                None => now = pacing.timer.get().expect("waits").max(now + 1),
             }
         }
         assert!((118_000..=124_000).contains(&sent), "{sent}");
@@ -151,6 +152,6 @@ mod tests {
         let now = SECOND;
         pacing.on_sent(now, 10_000, speed);
         assert_eq!(pacing.quota(now, speed, 1000), None);
-        assert_eq!(pacing.timer, Some(now + 9 * MILLISECOND));
+        assert_eq!(pacing.timer.get(), Some(now + 9 * MILLISECOND));
     }
 }

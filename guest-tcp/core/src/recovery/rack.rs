@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 
 use bulkhead_wit::types::Time;
 
-use super::codec::{put, put_time, take, take_time, take_u8, take_u32};
+use super::codec::{put, take, take_u8, take_u32};
 use super::limits::{DUP_THRESH, REORDER_PERSIST};
+use super::maybe::Maybe;
 use super::scoreboard::{Fate, Run, Scoreboard};
 
 /// What RACK needs to know of the connection at a moment.
@@ -38,9 +39,9 @@ pub(super) struct Rack {
     /// `RACK.fack`.
     fack: u64,
     /// `RACK.dsack_round`.
-    dsack_round: Option<u64>,
+    dsack_round: Maybe,
     /// When the reordering window of the last candidate ends.
-    pub(super) timer: Option<Time>,
+    pub(super) timer: Maybe,
     /// `RACK.reo_wnd_mult`, in quarters of the minimum round-trip time; SRTT caps the product.
     steps: u8,
     /// `RACK.reo_wnd_persist`.
@@ -57,8 +58,8 @@ impl Default for Rack {
             end: 0,
             rtt: 0,
             fack: 0,
-            dsack_round: None,
-            timer: None,
+            dsack_round: Maybe::NONE,
+            timer: Maybe::NONE,
             steps: 1,
             persist: REORDER_PERSIST,
             seen: 0,
@@ -100,11 +101,11 @@ impl Rack {
 
     /// 6.2 step 4: a D-SACK shows a needless retransmission: the window grows by a quarter of an RTT, once a round.
     pub(super) fn on_dsack(&mut self, una: u64, end: u64) {
-        if self.dsack_round.is_some_and(|round| una >= round) {
-            self.dsack_round = None;
+        if self.dsack_round.is_due(una) {
+            self.dsack_round = Maybe::NONE;
         }
         if self.dsack_round.is_none() {
-            self.dsack_round = Some(end);
+            self.dsack_round = Maybe::some(end);
             self.steps = self.steps.saturating_add(1);
             self.persist = REORDER_PERSIST;
         }
@@ -130,7 +131,7 @@ impl Rack {
     /// 6.2 step 5: takes for lost what was sent long enough before the newest delivered, and sets the timer for the
     /// rest.
     pub(super) fn detect(&mut self, board: &mut Scoreboard, path: &Path) -> Found {
-        self.timer = None;
+        self.timer = Maybe::NONE;
         let mut found = Found::default();
         let plain = board.sacked() == 0 && board.resent() == 0 && board.lost() == 0;
         if plain && board.front().is_none_or(|first| self.is_before(first.sent_at, first.end)) {
@@ -156,7 +157,7 @@ impl Rack {
             timer = timer.max(Some(at));
             false
         });
-        self.timer = timer;
+        self.timer = timer.into();
         found
     }
 
@@ -180,8 +181,8 @@ impl Rack {
         for number in [self.sent_at, self.end, self.rtt, self.fack] {
             put(out, number);
         }
-        put_time(out, self.dsack_round);
-        put_time(out, self.timer);
+        self.dsack_round.save(out);
+        self.timer.save(out);
         for number in [u32::from(self.steps), u32::from(self.persist), self.seen, self.degree] {
             put(out, u64::from(number));
         }
@@ -192,8 +193,8 @@ impl Rack {
             end: take(from)?,
             rtt: take(from)?,
             fack: take(from)?,
-            dsack_round: take_time(from)?,
-            timer: take_time(from)?,
+            dsack_round: Maybe::load(from)?,
+            timer: Maybe::load(from)?,
             steps: take_u8(from)?,
             persist: take_u8(from)?,
             seen: take_u32(from)?,
@@ -251,8 +252,8 @@ mod tests {
         sack(&mut rack, &mut board, now, Span::new(MSS, 2 * MSS));
         assert_eq!(rack.detect(&mut board, &path(now)), Found::default());
         // Sent at 1 ms, and a quarter of the RTT more.
-        assert_eq!(rack.timer, Some(MILLISECOND + RTT + RTT / 4));
-        let later = rack.timer.unwrap_or(0);
+        assert_eq!(rack.timer.get(), Some(MILLISECOND + RTT + RTT / 4));
+        let later = rack.timer.get().unwrap_or(0);
         assert_eq!(rack.detect(&mut board, &path(later)), Found { lost: MSS, again: false });
         assert_eq!(board.first_lost(MSS), Some(Span::new(0, MSS)));
     }
@@ -322,10 +323,9 @@ mod tests {
 
     #[test]
     fn rfc8985_6_3_a_timeout_spares_what_was_just_sent() {
-        let mut rack = Rack { rtt: RTT, ..Rack::default() };
+        let rack = Rack { rtt: RTT, ..Rack::default() };
         let mut board = flight(2, MILLISECOND);
         board.push(10 * RTT, 3 * MSS, Stamp::default());
-        rack.timer = None;
         rack.mark_on_timeout(&mut board, &path(10 * RTT + MILLISECOND));
         assert_eq!((board.lost(), board.pipe()), (2 * MSS, MSS));
     }

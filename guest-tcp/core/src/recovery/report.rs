@@ -7,9 +7,10 @@ use bulkhead_wit::registry::info;
 use bulkhead_wit::types::Time;
 
 use super::api::{Algorithm, Parameters};
-use super::codec::{put, put_time, take, take_bool, take_time, take_u32};
+use super::codec::{put, take, take_bool, take_u32};
 use super::congestion::{Control, Window};
 use super::limits::{DUP_THRESH, RTO_MAX};
+use super::maybe::Maybe;
 use super::newreno::NewReno;
 use super::pacing::Pacing;
 use super::prr::Prr;
@@ -43,8 +44,8 @@ impl Counters {
 /// How long data was outstanding, and how long the peer's window was in the way.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Busy {
-    since: Option<Time>,
-    blocked_since: Option<Time>,
+    since: Maybe,
+    blocked_since: Maybe,
     total: Time,
     blocked: Time,
 }
@@ -58,19 +59,19 @@ impl Busy {
     }
 }
 
-fn switch(since: &mut Option<Time>, total: &mut Time, now: Time, on: bool) {
-    match *since {
+fn switch(since: &mut Maybe, total: &mut Time, now: Time, on: bool) {
+    match since.get() {
         Some(began) if !on => {
             *total = total.saturating_add(now.saturating_sub(began));
-            *since = None;
+            *since = Maybe::NONE;
         }
-        None if on => *since = Some(now),
+        None if on => *since = Maybe::some(now),
         _ => {}
     }
 }
 
-fn total(since: Option<Time>, total: Time, now: Time) -> Time {
-    total.saturating_add(since.map_or(0, |since| now.saturating_sub(since)))
+fn total(since: Maybe, total: Time, now: Time) -> Time {
+    total.saturating_add(since.get().map_or(0, |since| now.saturating_sub(since)))
 }
 
 impl Recovery {
@@ -134,7 +135,7 @@ impl Recovery {
         put(out, self.frto as u64);
         put(out, self.phase as u64);
         put(out, self.recover);
-        put_time(out, self.rto_at);
+        self.rto_at.save(out);
         put(out, u64::from(self.timeouts));
         put(out, self.progress_at);
         put(out, self.idle_from);
@@ -147,8 +148,8 @@ impl Recovery {
         }
         put(out, u64::from(counters.dsacks));
         put(out, u64::from(counters.undone));
-        put_time(out, self.busy.since);
-        put_time(out, self.busy.blocked_since);
+        self.busy.since.save(out);
+        self.busy.blocked_since.save(out);
         put(out, self.busy.total);
         put(out, self.busy.blocked);
     }
@@ -173,7 +174,7 @@ impl Recovery {
             frto: Frto::load(from)?,
             phase: load_phase(from)?,
             recover: take(from)?,
-            rto_at: take_time(from)?,
+            rto_at: Maybe::load(from)?,
             timeouts: take_u32(from)?,
             progress_at: take(from)?,
             idle_from: take(from)?,
@@ -186,8 +187,8 @@ impl Recovery {
                 undone: take_u32(from)?,
             },
             busy: Busy {
-                since: take_time(from)?,
-                blocked_since: take_time(from)?,
+                since: Maybe::load(from)?,
+                blocked_since: Maybe::load(from)?,
                 total: take(from)?,
                 blocked: take(from)?,
             },

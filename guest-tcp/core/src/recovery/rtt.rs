@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use bulkhead_wit::limits::MICROSECOND;
 use bulkhead_wit::types::Time;
 
-use super::codec::{put, put_time, take, take_bool, take_time, take_u8, take_u32};
+use super::codec::{put, take, take_bool, take_u8, take_u32};
 use super::limits::{MIN_RTT_WINDOW, RTO_FALLBACK, RTO_INITIAL, RTO_MAX, RTT_MAX};
+use super::maybe::Maybe;
 
 /// The estimator. Estimates are in microseconds, SRTT scaled by 8 and the variations by 4, as their gains ask.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -54,7 +55,7 @@ impl Rtt {
 
     /// A sample for the minimum alone: of the newest segment acknowledged, free of the receiver's delay.
     pub(super) fn sample_min(&mut self, now: Time, rtt: Time) {
-        self.min.sample(now, rtt.clamp(MICROSECOND, RTT_MAX));
+        self.min.sample(now, (rtt.clamp(MICROSECOND, RTT_MAX) / MICROSECOND) as u32);
     }
 
     /// SRTT.
@@ -101,9 +102,9 @@ impl Rtt {
         put(out, self.round_end);
         put(out, u64::from(self.backoff));
         put(out, u64::from(self.fallback));
-        put_time(out, self.min.since);
-        put(out, self.min.current);
-        put(out, self.min.before);
+        self.min.since.save(out);
+        put(out, u64::from(self.min.current));
+        put(out, u64::from(self.min.before));
     }
 
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
@@ -118,37 +119,38 @@ impl Rtt {
             round_end: take(from)?,
             backoff: take_u8(from)?,
             fallback: take_bool(from)?,
-            min: MinRtt { since: take_time(from)?, current: take(from)?, before: take(from)? },
+            min: MinRtt { since: Maybe::load(from)?, current: take_u32(from)?, before: take_u32(from)? },
         };
         (deviation4_max <= var4).then_some(rtt)
     }
 }
 
-/// The minimum over the last half to whole window: two halves are enough, and smaller than a list of samples.
+/// The minimum over the last half to whole window, in microseconds: two halves are enough, and smaller than a list
+/// of samples.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct MinRtt {
-    since: Option<Time>,
-    current: Time,
-    before: Time,
+    since: Maybe,
+    current: u32,
+    before: u32,
 }
 
 impl MinRtt {
-    fn sample(&mut self, now: Time, rtt: Time) {
+    fn sample(&mut self, now: Time, rtt: u32) {
         let half = MIN_RTT_WINDOW / 2;
-        match self.since {
+        match self.since.get() {
             Some(since) if now.saturating_sub(since) < half => self.current = self.current.min(rtt),
             Some(since) => {
                 let stale = now.saturating_sub(since) >= 2 * half;
                 self.before = if stale { rtt } else { self.current };
                 self.current = rtt;
-                self.since = Some(now);
+                self.since = Maybe::some(now);
             }
-            None => (self.since, self.current, self.before) = (Some(now), rtt, rtt),
+            None => (self.since, self.current, self.before) = (Maybe::some(now), rtt, rtt),
         }
     }
 
     fn get(&self) -> Option<Time> {
-        self.since.map(|_| self.current.min(self.before))
+        self.since.is_some().then(|| u64::from(self.current.min(self.before)) * MICROSECOND)
     }
 }
 

@@ -4,6 +4,7 @@ use bulkhead_wit::types::Time;
 
 use super::api::{Next, Purpose, Reason, Span, Supply, Transmit};
 use super::limits::{SUPER_SEGMENT, UNPACED_SEGMENTS};
+use super::maybe::Maybe;
 use super::tlp::Tlp;
 use super::undo::Frto;
 use super::{Fate, Phase, Recovery, usage};
@@ -29,7 +30,7 @@ impl Recovery {
     }
 
     fn choose(&mut self, now: Time, supply: &Supply) -> Next {
-        self.pacing.timer = None;
+        self.pacing.timer = Maybe::NONE;
         if self.board.end() == 0 {
             return match supply.end {
                 0 => Next::Wait(Reason::Idle),
@@ -194,14 +195,14 @@ impl Recovery {
 
     /// RFC 6298 5.1, and the head's retransmission restarts the timer as Linux does; RFC 8985 7.2 and 7.3.
     fn arm_after_sending(&mut self, now: Time, again: bool, span: Span, probe: bool) {
-        let rto_at = now.saturating_add(self.rto());
+        let rto_at = self.rto_from(now);
         let head_again = again && self.parameters.sack && span.start == self.board.una();
         if self.rto_at.is_none() || head_again {
-            self.rto_at = Some(rto_at);
+            self.rto_at = rto_at;
         }
         if probe {
             self.tlp.sent(self.board.end(), again);
-            self.rto_at = Some(rto_at);
+            self.rto_at = rto_at;
         } else if !again && self.may_probe() {
             self.schedule_probe(now);
         }
@@ -222,7 +223,7 @@ impl Recovery {
     pub(super) fn schedule_probe(&mut self, now: Time) {
         let lone = self.board.outstanding() <= self.window.mss;
         let at = now.saturating_add(Tlp::timeout(self.rtt.srtt(), lone));
-        self.tlp.deadline = Some(self.rto_at.map_or(at, |rto_at| at.min(rto_at)));
+        self.tlp.deadline = Maybe::some(self.rto_at.get().map_or(at, |rto_at| at.min(rto_at)));
     }
 
     fn note_usage(&mut self, now: Time, full: bool) {

@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use bulkhead_wit::types::Time;
 
 use super::api::TimerAction;
+use super::maybe::Maybe;
 use super::undo::Undo;
 use super::{Fate, Frto, Phase, Recovery};
 
@@ -13,28 +14,28 @@ impl Recovery {
     /// retransmission timeout and pacing.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        [self.rack.timer, self.tlp.deadline, self.rto_at, self.pacing.timer].into_iter().flatten().min()
+        let timers = [self.rack.timer, self.tlp.deadline, self.rto_at, self.pacing.timer];
+        timers.into_iter().filter_map(Maybe::get).min()
     }
 
     /// The time came that [`next_deadline`](Self::next_deadline) named. One timer acts at a time; another that is due
     /// is the next deadline.
     pub fn on_timer(&mut self, now: Time) -> TimerAction {
-        let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
-        if due(self.pacing.timer) {
-            self.pacing.timer = None;
+        if self.pacing.timer.is_due(now) {
+            self.pacing.timer = Maybe::NONE;
             return TimerAction::Send;
         }
-        if due(self.rack.timer) {
+        if self.rack.timer.is_due(now) {
             return self.on_reordering_timer(now);
         }
-        if due(self.tlp.deadline) {
-            self.tlp.deadline = None;
+        if self.tlp.deadline.is_due(now) {
+            self.tlp.deadline = Maybe::NONE;
             self.tlp.pending = true;
             // RFC 8985 7.3: whatever becomes of the probe, the retransmission timer follows.
-            self.rto_at = Some(now.saturating_add(self.rto()));
+            self.rto_at = self.rto_from(now);
             return TimerAction::Send;
         }
-        if due(self.rto_at) {
+        if self.rto_at.is_due(now) {
             self.on_timeout(now);
             return TimerAction::Timeout;
         }
@@ -43,7 +44,7 @@ impl Recovery {
 
     /// RFC 8985 6.3: the reordering window of a candidate ended.
     fn on_reordering_timer(&mut self, now: Time) -> TimerAction {
-        self.rack.timer = None;
+        self.rack.timer = Maybe::NONE;
         let found = self.detect(now, false);
         if found.lost == 0 {
             return TimerAction::Nothing;
@@ -58,7 +59,7 @@ impl Recovery {
     fn on_timeout(&mut self, now: Time) {
         self.timeouts = self.timeouts.saturating_add(1);
         self.rtt.back_off();
-        self.rto_at = Some(now.saturating_add(self.rto()));
+        self.rto_at = self.rto_from(now);
         if self.board.una() == 0 {
             self.board.mark_lost(|_| true); // the SYN: no window to reduce yet
             return;
@@ -81,7 +82,7 @@ impl Recovery {
         }
         self.newreno.reset(end);
         self.tlp.cancel();
-        self.rack.timer = None;
+        self.rack.timer = Maybe::NONE;
         self.window.cwnd = self.board.pipe() + self.window.mss;
         self.frto = if first || self.timeouts > 1 { Frto::Asking } else { Frto::Off };
         self.phase = Phase::Loss;

@@ -7,18 +7,19 @@ use bulkhead_wit::limits::SECOND;
 use bulkhead_wit::types::Time;
 
 use super::api::Span;
-use super::codec::{put, put_time, take_bool, take_time};
+use super::codec::{put, take_bool};
 use super::limits::{ACK_DELAY_MAX, PROBE_SLACK};
+use super::maybe::Maybe;
 
 /// The state of the probe.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Tlp {
     /// When the probe is due (PTO).
-    pub(super) deadline: Option<Time>,
+    pub(super) deadline: Maybe,
     /// It is due, and was not sent yet.
     pub(super) pending: bool,
     /// `TLP.end_seq`: SND.NXT when the probe was sent, while its outcome is open.
-    probed: Option<u64>,
+    probed: Maybe,
     /// `TLP.is_retrans`.
     resent: bool,
 }
@@ -48,22 +49,22 @@ impl Tlp {
 
     /// 7.3: the probe was sent, SND.NXT is now `end`.
     pub(super) fn sent(&mut self, end: u64, resent: bool) {
-        *self = Self { deadline: None, pending: false, probed: Some(end), resent };
+        *self = Self { deadline: Maybe::NONE, pending: false, probed: Maybe::some(end), resent };
     }
 
     /// 7.4.2: true if the probe repaired a loss, which calls for a congestion response.
     pub(super) fn on_ack(&mut self, evidence: &Evidence) -> bool {
-        let Some(end) = self.probed.filter(|&end| evidence.to >= end) else { return false };
+        let Some(end) = self.probed.get().filter(|&end| evidence.to >= end) else { return false };
         if !self.resent || evidence.dsack.is_some_and(|span| span.end == end) {
-            self.probed = None; // the probe was new data, or both copies arrived
+            self.probed = Maybe::NONE; // the probe was new data, or both copies arrived
             return false;
         }
         if evidence.to > end {
-            self.probed = None;
+            self.probed = Maybe::NONE;
             return true;
         }
         if evidence.plain_duplicate {
-            self.probed = None; // both copies were acknowledged by a peer without D-SACK
+            self.probed = Maybe::NONE; // both copies were acknowledged by a peer without D-SACK
         }
         false
     }
@@ -74,16 +75,16 @@ impl Tlp {
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
-        put_time(out, self.deadline);
+        self.deadline.save(out);
         put(out, u64::from(self.pending));
-        put_time(out, self.probed);
+        self.probed.save(out);
         put(out, u64::from(self.resent));
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
         Some(Self {
-            deadline: take_time(from)?,
+            deadline: Maybe::load(from)?,
             pending: take_bool(from)?,
-            probed: take_time(from)?,
+            probed: Maybe::load(from)?,
             resent: take_bool(from)?,
         })
     }

@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use bulkhead_wit::types::Time;
 
 use super::api::Span;
-use super::codec::{put, put_time, take, take_time};
+use super::codec::{put, take};
 use super::congestion::{Control, Window};
+use super::maybe::Maybe;
 use super::rack::Echo;
 use super::scoreboard::{Fate, Scoreboard};
 
@@ -22,7 +23,7 @@ pub(super) struct Undo {
     resent: u64,
     needless: u64,
     /// When the first retransmission left.
-    resent_at: Option<Time>,
+    resent_at: Maybe,
 }
 
 impl Undo {
@@ -36,13 +37,15 @@ impl Undo {
             span: Span::new(board.una(), board.end()),
             resent: board.resent(),
             needless: 0,
-            resent_at: out.map(|run| run.sent_at).min(),
+            resent_at: out.map(|run| run.sent_at).min().into(),
         }
     }
 
     pub(super) fn on_resent(&mut self, now: Time, bytes: u64) {
         self.resent = self.resent.saturating_add(bytes);
-        self.resent_at.get_or_insert(now);
+        if self.resent_at.is_none() {
+            self.resent_at = Maybe::some(now);
+        }
     }
 
     /// RFC 2883: a duplicate arrived there.
@@ -54,7 +57,7 @@ impl Undo {
 
     /// RFC 3522 section 3: SND.UNA advanced by a segment sent before the first retransmission.
     pub(super) fn is_eifel(&self, echo: Echo) -> bool {
-        self.resent_at.is_some_and(|at| echo.is_before(at))
+        self.resent_at.get().is_some_and(|at| echo.is_before(at))
     }
 
     /// RFC 3708 section 3: all that was retransmitted arrived twice.
@@ -80,7 +83,7 @@ impl Undo {
         for number in [self.span.start, self.span.end, self.resent, self.needless] {
             put(out, number);
         }
-        put_time(out, self.resent_at);
+        self.resent_at.save(out);
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
         Some(Self {
@@ -89,7 +92,7 @@ impl Undo {
             span: Span { start: take(from)?, end: take(from)? },
             resent: take(from)?,
             needless: take(from)?,
-            resent_at: take_time(from)?,
+            resent_at: Maybe::load(from)?,
         })
     }
 }

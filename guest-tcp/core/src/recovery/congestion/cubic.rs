@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use bulkhead_wit::limits::SECOND;
 use bulkhead_wit::types::Time;
 
-use super::super::codec::{put, put_time, take, take_bool, take_time};
+use super::super::codec::{put, take, take_bool, take_u32};
 use super::super::limits::CWND;
+use super::super::maybe::Maybe;
 use super::hystart::{Advice, HyStart};
 use super::{Growth, Window};
 
@@ -17,17 +18,17 @@ const SPAN_MAX: u64 = 1 << 17;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(in super::super) struct Cubic {
     /// `W_max`: the window before the last reduction, after fast convergence (4.7).
-    w_max: u64,
+    w_max: u32,
     /// `cwnd_prior`: the same before fast convergence.
-    prior: u64,
+    prior: u32,
     /// `W_est`: what Reno would have (4.3).
-    w_est: u64,
+    w_est: u32,
     /// When the current epoch of congestion avoidance began.
-    epoch: Option<Time>,
+    epoch: Maybe,
     /// K, in 1/1024 s.
-    k: u64,
+    k: u32,
     /// What integer division left over of the growth of the window and of `w_est`.
-    carry: u64,
+    carry: u32,
     carry_est: u64,
     /// None once the first slow start is over.
     hystart: Slow,
@@ -78,7 +79,7 @@ impl Cubic {
     /// Congestion avoidance: 4.2 to 4.5.
     fn avoid(&mut self, window: &mut Window, growth: &Growth, delivered: u64) {
         let (mss, cwnd) = (window.mss, window.cwnd.max(1));
-        let since = match self.epoch {
+        let since = match self.epoch.get() {
             Some(epoch) => growth.now.saturating_sub(epoch),
             None => {
                 self.begin(growth.now, cwnd, mss);
@@ -88,12 +89,13 @@ impl Cubic {
         // 4.3: alpha is 3 (1 - beta) / (1 + beta) = 9/17 until W_est is where the reduction began, then 1.
         let (over, under) = if self.w_est >= self.prior { (1, 1) } else { (9, 17) };
         let step = delivered * mss * over + self.carry_est;
-        self.w_est = (self.w_est + step / (under * cwnd)).min(CWND);
+        let w_est = (u64::from(self.w_est) + step / (under * cwnd)).min(CWND);
+        self.w_est = w_est as u32;
         self.carry_est = step % (under * cwnd);
 
-        let reno_friendly = self.curve(since, mss) < self.w_est;
+        let reno_friendly = self.curve(since, mss) < w_est;
         let target = if reno_friendly {
-            self.w_est
+            w_est
         } else {
             // 4.4 and 4.5: what the curve says a round trip from now, at most half as much again.
             self.curve(since.saturating_add(growth.srtt), mss).min(cwnd + cwnd / 2)
@@ -105,64 +107,66 @@ impl Cubic {
             window.add(target - cwnd); // 4.3: cwnd SHOULD be set to W_est
             return;
         }
-        let growth = (target - cwnd) * delivered + self.carry;
+        let growth = (target - cwnd) * delivered + u64::from(self.carry);
         window.add(growth / cwnd);
-        self.carry = growth % cwnd;
+        self.carry = (growth % cwnd) as u32;
     }
 
     /// An epoch begins at `cwnd` (4.2, figure 2).
     fn begin(&mut self, now: Time, cwnd: u64, mss: u64) {
-        self.epoch = Some(now);
-        self.w_est = cwnd;
+        self.epoch = Maybe::some(now);
+        self.w_est = cwnd as u32;
         (self.carry, self.carry_est) = (0, 0);
-        if self.w_max > cwnd {
+        let w_max = u64::from(self.w_max);
+        if w_max > cwnd {
             // K = cbrt((W_max - cwnd) / C), C = 0.4: in 1/1024 s, the cube is 2^30 as large.
-            self.k = cube_root((self.w_max - cwnd).min(CWND) * 5 / 2 * (1 << 30) / mss);
+            self.k = cube_root((w_max - cwnd).min(CWND) * 5 / 2 * (1 << 30) / mss) as u32;
         } else {
-            (self.k, self.w_max) = (0, cwnd);
+            (self.k, self.w_max) = (0, cwnd as u32);
         }
     }
 
     /// `W_cubic(t)` of 4.2 figure 1: C (t - K)^3 + `W_max`.
     fn curve(&self, since: Time, mss: u64) -> u64 {
         let t = (since.min(1000 * SECOND) << 10) / SECOND;
-        let distance = t.abs_diff(self.k).min(SPAN_MAX);
+        let (k, w_max) = (u64::from(self.k), u64::from(self.w_max));
+        let distance = t.abs_diff(k).min(SPAN_MAX);
         let bytes = (distance.pow(3) >> 10) * (2 * mss) / (5 << 20);
-        if t < self.k { self.w_max.saturating_sub(bytes) } else { self.w_max.saturating_add(bytes).min(CWND) }
+        if t < k { w_max.saturating_sub(bytes) } else { w_max.saturating_add(bytes).min(CWND) }
     }
 
     /// 4.6 multiplicative decrease by beta = 0.7, and 4.7 fast convergence: the new threshold.
     pub(super) fn reduce(&mut self, window: &Window) -> u64 {
         let cwnd = window.cwnd;
-        self.w_max = if cwnd < self.w_max { cwnd * 85 / 100 } else { cwnd };
-        self.prior = cwnd;
-        self.epoch = None;
+        let converging = cwnd < u64::from(self.w_max);
+        self.w_max = if converging { cwnd * 85 / 100 } else { cwnd } as u32;
+        self.prior = cwnd as u32;
+        self.epoch = Maybe::NONE;
         self.hystart = Slow::Later;
         (cwnd * 7 / 10).max(2 * window.mss)
     }
 
     /// 5.8: time without sending does not count.
     pub(super) fn restart(&mut self, idle: Time) {
-        if let Some(epoch) = &mut self.epoch {
-            *epoch = epoch.saturating_add(idle);
-        }
+        self.epoch = self.epoch.get().map(|epoch| epoch.saturating_add(idle)).into();
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
-        for number in [self.w_max, self.prior, self.w_est, self.k, self.carry, self.carry_est] {
-            put(out, number);
+        for number in [self.w_max, self.prior, self.w_est, self.k, self.carry] {
+            put(out, u64::from(number));
         }
-        put_time(out, self.epoch);
+        put(out, self.carry_est);
+        self.epoch.save(out);
         put(out, u64::from(self.hystart == Slow::Later));
         if let Slow::First(hystart) = &self.hystart {
             hystart.save(out);
         }
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let mut size = || take(from).filter(|&number| number <= CWND << 5);
-        let (w_max, prior, w_est, k) = (size()?, size()?, size()?, size()?);
-        let (carry, carry_est) = (size()?, size()?);
-        let epoch = take_time(from)?;
+        let mut size = || take_u32(from).filter(|&number| u64::from(number) <= CWND);
+        let (w_max, prior, w_est, k, carry) = (size()?, size()?, size()?, size()?, size()?);
+        let carry_est = take(from).filter(|&number| number <= CWND << 5)?;
+        let epoch = Maybe::load(from)?;
         let hystart = if take_bool(from)? { Slow::Later } else { Slow::First(HyStart::load(from)?) };
         Some(Self { w_max, prior, w_est, epoch, k, carry, carry_est, hystart })
     }
@@ -207,9 +211,9 @@ mod tests {
         let mut cubic = Cubic::default();
         let window = Window { cwnd: 100 * MSS, ssthresh: u64::MAX, mss: MSS };
         assert_eq!(cubic.reduce(&window), 70 * MSS);
-        assert_eq!(cubic.w_max, 100 * MSS);
+        assert_eq!(u64::from(cubic.w_max), 100 * MSS);
         cubic.reduce(&Window { cwnd: 80 * MSS, ..window });
-        assert_eq!(cubic.w_max, 68 * MSS);
+        assert_eq!(u64::from(cubic.w_max), 68 * MSS);
         assert_eq!(cubic.reduce(&Window { cwnd: MSS, ..window }), 2 * MSS);
     }
 
@@ -259,8 +263,8 @@ mod tests {
 
     #[test]
     fn rfc9438_5_8_idle_time_does_not_count() {
-        let mut cubic = Cubic { epoch: Some(SECOND), ..Cubic::default() };
+        let mut cubic = Cubic { epoch: Maybe::some(SECOND), ..Cubic::default() };
         cubic.restart(5 * SECOND);
-        assert_eq!(cubic.epoch, Some(6 * SECOND));
+        assert_eq!(cubic.epoch.get(), Some(6 * SECOND));
     }
 }

@@ -3,20 +3,20 @@
 
 use alloc::vec::Vec;
 
-use bulkhead_wit::limits::MILLISECOND;
+use bulkhead_wit::limits::MICROSECOND;
 use bulkhead_wit::types::Time;
 
-use super::super::codec::{put, take, take_u8};
+use super::super::codec::{put, take, take_u8, take_u32};
 
-// RFC 9406 4.3.
-const MIN_RTT_THRESH: Time = 4 * MILLISECOND;
-const MAX_RTT_THRESH: Time = 16 * MILLISECOND;
-const MIN_RTT_DIVISOR: u64 = 8;
+// RFC 9406 4.3; times in microseconds.
+const MIN_RTT_THRESH: u32 = 4000;
+const MAX_RTT_THRESH: u32 = 16_000;
+const MIN_RTT_DIVISOR: u32 = 8;
 const N_RTT_SAMPLE: u8 = 8;
 const CSS_GROWTH_DIVISOR: u64 = 4;
 const CSS_ROUNDS: u8 = 5;
 
-const INFINITE: Time = Time::MAX;
+const INFINITE: u32 = u32::MAX;
 
 /// What slow start is to do with an acknowledgement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,12 +32,12 @@ pub(super) enum Advice {
 pub(super) struct HyStart {
     /// The round ends when this offset is acknowledged.
     window_end: u64,
-    last_min: Time,
-    current_min: Time,
+    last_min: u32,
+    current_min: u32,
     samples: u8,
     /// Rounds left of conservative slow start; 0 outside of it.
     css_rounds: u8,
-    css_baseline: Time,
+    css_baseline: u32,
 }
 
 impl Default for HyStart {
@@ -70,7 +70,8 @@ impl HyStart {
             }
         }
         if let Some(rtt) = rtt {
-            self.current_min = self.current_min.min(rtt);
+            let micros = u32::try_from(rtt / MICROSECOND).unwrap_or(INFINITE - 1);
+            self.current_min = self.current_min.min(micros);
             self.samples = self.samples.saturating_add(1);
         }
         if self.samples >= N_RTT_SAMPLE && self.current_min != INFINITE {
@@ -92,15 +93,16 @@ impl HyStart {
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
-        for number in [self.window_end, self.last_min, self.current_min, self.css_baseline] {
-            put(out, number);
+        put(out, self.window_end);
+        for number in [self.last_min, self.current_min, self.css_baseline] {
+            put(out, u64::from(number));
         }
         put(out, u64::from(self.samples));
         put(out, u64::from(self.css_rounds));
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let (window_end, last_min, current_min, css_baseline) =
-            (take(from)?, take(from)?, take(from)?, take(from)?);
+        let window_end = take(from)?;
+        let (last_min, current_min, css_baseline) = (take_u32(from)?, take_u32(from)?, take_u32(from)?);
         let (samples, css_rounds) = (take_u8(from)?, take_u8(from)?);
         Some(Self { window_end, last_min, current_min, samples, css_rounds, css_baseline })
     }
@@ -109,6 +111,7 @@ impl HyStart {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bulkhead_wit::limits::MILLISECOND;
 
     fn round(hystart: &mut HyStart, number: u64, rtt: Time) -> Advice {
         let mut advice = Advice::Divide(1);
