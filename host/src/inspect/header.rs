@@ -12,6 +12,9 @@ pub(super) struct Outgoing {
     /// The sequence number of the first payload byte; 0 where the protocol has none.
     pub(super) first_byte: u32,
     pub(super) is_v4: bool,
+    /// FIN or URG is set, which say something of the application's stream.
+    pub(super) fin: bool,
+    pub(super) urg: bool,
 }
 
 type Parsed<T> = Result<T, &'static str>;
@@ -52,6 +55,8 @@ pub(super) fn parse(header: &[u8], transport: u16) -> Parsed<Outgoing> {
         destination: Endpoint::new(destination, 0),
         first_byte: 0,
         is_v4,
+        fin: false,
+        urg: false,
     };
     transport_header(header, transport, &mut outgoing)?;
     Ok(outgoing)
@@ -96,6 +101,7 @@ fn transport_header(header: &[u8], transport: usize, outgoing: &mut Outgoing) ->
             is(length >= 20 && usize::from(offset >> 4) * 4 == length, "the TCP data offset is wrong")?;
             is(word(header, transport + 16)? == 0, "the TCP checksum is not zero")?;
             let syn = u32::from(flags >> 1 & 1);
+            (outgoing.fin, outgoing.urg) = (flags & 1 != 0, flags & 0x20 != 0);
             outgoing.first_byte = u32::from_be_bytes(bytes(header, transport + 4)?).wrapping_add(syn);
             ports(header, transport, outgoing)
         }

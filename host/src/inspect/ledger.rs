@@ -43,6 +43,10 @@ pub struct Ledger {
     pub limit: u64,
     /// What the application wrote, as the module was told.
     pub written: u64,
+    /// The application has ended its stream after `written`, as the module was told.
+    pub shut: bool,
+    /// The application has marked a byte as urgent, as the module was told.
+    pub urgent: bool,
     /// Bytes exposed to the application.
     pub exposed: u64,
     /// Bytes that the peer has acknowledged.
@@ -72,6 +76,8 @@ impl Ledger {
             send_base: 0,
             limit: 0,
             written: 0,
+            shut: false,
+            urgent: false,
             exposed: 0,
             acknowledged: 0,
             sent: 0,
@@ -230,6 +236,11 @@ impl Ledgers {
         };
         let ledger = self.entries.get(index as usize)?;
         (ledger.handle == handle).then_some(index)
+    }
+
+    /// The living connection with these ends.
+    pub(super) fn between(&self, local: Endpoint, remote: Endpoint) -> Option<&Ledger> {
+        self.by_ends.get(&(local, remote)).and_then(|index| self.get(*index))
     }
 
     pub(super) fn socket(&self, handle: Handle) -> Result<&Socket, Broken> {

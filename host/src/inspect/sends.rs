@@ -3,8 +3,9 @@
 
 use super::Step;
 use super::header::{self, Outgoing};
-use super::ledger::Ledgers;
+use super::ledger::{Ledgers, Stage};
 use super::rule::{Broken, Rule, check, violation};
+use bulkhead_wit::registry::protocol;
 use bulkhead_wit::{Handle, How, Outputs, Send, Source, limits};
 
 pub(super) fn sends(ledgers: &mut Ledgers, step: &Step<'_>, outputs: &Outputs) -> Result<(), Broken> {
@@ -12,6 +13,9 @@ pub(super) fn sends(ledgers: &mut Ledgers, step: &Step<'_>, outputs: &Outputs) -
         let outgoing = well_formed(step, &outputs.headers, send)?;
         addresses(step, send, &outgoing)?;
         payload(ledgers, step, send, &outgoing)?;
+        if outgoing.fin || outgoing.urg {
+            stream_flags(ledgers, send, &outgoing)?;
+        }
     }
     Ok(())
 }
@@ -103,6 +107,24 @@ fn from_queue(ledgers: &mut Ledgers, send: &Send, outgoing: &Outgoing) -> Result
     Ok(())
 }
 
+/// Rule 5 for what a header says of the stream: a FIN stands after the last byte of an application that has ended its
+/// stream, or the peer would take a part for the whole; a peer may take a byte called urgent out of the stream.
+fn stream_flags(ledgers: &Ledgers, send: &Send, outgoing: &Outgoing) -> Result<(), Broken> {
+    let ledger = ledgers.between(outgoing.source, outgoing.destination);
+    let Some(ledger) = ledger.filter(|ledger| ledger.stage == Stage::Open) else { return Ok(()) };
+    let end = outgoing.first_byte.wrapping_sub(ledger.send_base).wrapping_add(send.length);
+    let may_end = ledger.shut && end == ledger.written as u32;
+    check(!outgoing.fin || may_end, Rule::SendBinding, || {
+        format!(
+            "{:?}: FIN at {end}, {} bytes were written, the stream is ended: {}",
+            ledger.handle, ledger.written, ledger.shut
+        )
+    })?;
+    check(!outgoing.urg || ledger.urgent, Rule::SendBinding, || {
+        format!("{:?}: urgent data, which the application has not sent", ledger.handle)
+    })
+}
+
 /// A segment's bytes go back to its sender and nowhere else.
 fn from_segment(step: &Step<'_>, send: &Send, outgoing: &Outgoing) -> Result<(), Broken> {
     let segment = u32::try_from(send.of).unwrap_or(u32::MAX);
@@ -115,6 +137,10 @@ fn from_segment(step: &Step<'_>, send: &Send, outgoing: &Outgoing) -> Result<(),
         && (outgoing.destination.port == 0 || outgoing.destination.port == arrived.ends.source.port);
     check(back, Rule::SendBinding, || {
         format!("bytes from {} sent to {}", arrived.ends.source, outgoing.destination)
+    })?;
+    // A stream's bytes come from its queue alone: the peer's own, sent back, would be the application's word.
+    check(outgoing.protocol != protocol::TCP, Rule::SendBinding, || {
+        format!("bytes of segment {segment} in a stream to {}", outgoing.destination)
     })
 }
 

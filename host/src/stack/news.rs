@@ -2,7 +2,7 @@
 
 use super::Stack;
 use crate::inspect::{Listener, Stage};
-use bulkhead_wit::{Call, Position, limits};
+use bulkhead_wit::{Call, Close, MarkAt, Position, limits};
 
 impl Stack {
     /// Whether the module has not been told everything yet.
@@ -45,6 +45,13 @@ impl Stack {
                         listener.allow = listener.allow.max(allow.up_to);
                     }
                 }
+                Call::Shutdown(connection) | Call::Close(Close { connection, .. }) => {
+                    if let Some(ledger) =
+                        self.ledgers.find(*connection).and_then(|index| self.ledgers.get_mut(index))
+                    {
+                        ledger.shut = true;
+                    }
+                }
                 Call::Unlisten(listener) => drop(self.ledgers.listeners.remove(listener)),
                 _ => {}
             }
@@ -69,6 +76,7 @@ impl Stack {
             stream.limit_told = if is_short { stream.limit_told } else { stream.limit() };
             ledger.limit = stream.limit_told;
             ledger.written = stream.send.written();
+            ledger.urgent |= stream.marks.contains(MarkAt::URGENT);
             self.batch.positions.push(Position {
                 connection: ledger.handle,
                 written: ledger.written,
