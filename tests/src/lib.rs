@@ -1,5 +1,7 @@
 //! What the tests share.
 
+pub mod frames;
+pub mod scripted;
 pub mod wat;
 
 pub use bulkhead_namespace::Namespace;
