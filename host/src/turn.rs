@@ -47,6 +47,7 @@ impl Stack {
         }
         self.now = self.now.max(now);
         device.set_now(self.now);
+        self.follow_mtu(device.capabilities().mtu);
         let mut turn = Turn::default();
         loop {
             let more_arriving = self.gather(device);

@@ -10,6 +10,16 @@ impl Stack {
         !self.calls.is_empty() || !self.dirty.is_empty()
     }
 
+    /// The link's MTU may change at run time: the module is told, and held to it, from the same step on.
+    pub(crate) fn follow_mtu(&mut self, mtu: u32) {
+        if mtu != self.options.config.mtu {
+            tracing::info!(before = self.options.config.mtu, now = mtu, "the link's MTU changes");
+            self.options.config.mtu = mtu;
+            self.grants.mtu = mtu;
+            self.calls.push_front(Call::Configure(self.options.config.clone()));
+        }
+    }
+
     pub(super) fn call(&mut self, call: Call) {
         self.calls.push_back(call);
     }
