@@ -18,6 +18,8 @@
 #[cfg(feature = "wasm")]
 pub mod artifact;
 pub mod checksum;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod device;
 pub mod error;
 pub mod fault;

@@ -385,6 +385,20 @@ impl Stack {
         self.streams.held(id).map(|stream| stream.send.held())
     }
 
+    /// Where urgent data ends that the peer announced last, as an offset in its stream.
+    #[must_use]
+    pub fn urgent(&mut self, id: StreamId) -> Option<u64> {
+        self.streams.held(id)?.urgent
+    }
+
+    /// Whether a write would take at least a byte.
+    #[must_use]
+    pub fn may_write(&mut self, id: StreamId) -> bool {
+        self.streams.held(id).is_some_and(|stream| {
+            stream.is_open && !stream.is_shut && stream.end.is_none() && stream.space() > 0
+        })
+    }
+
     /// The next stream with news for its application, and what they are.
     pub fn next_ready(&mut self) -> Option<(StreamId, Readiness)> {
         while let Some(index) = self.ready.pop_front() {
