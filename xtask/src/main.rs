@@ -2,12 +2,14 @@
 //!
 //! - [`guests`]: compiles the protocol modules and wraps them into components;
 //! - [`test`]: runs every test, and what is as good as one;
+//! - [`demo`]: shows a download from the sandboxed stack;
 //! - [`policy`]: what we may depend on;
 //! - [`leftovers`]: whether tests have cleaned up;
 //! - [`toolchain`]: finds, or installs, a compiler for them;
 //! - [`packages`]: installs what is missing by its Debian name;
 //! - [`shell`]: runs other programs, and says so.
 
+mod demo;
 mod guests;
 mod leftovers;
 mod packages;
@@ -22,6 +24,7 @@ use anyhow::bail;
 
 const HELP: &str = "\
 cargo xtask test [--all]       set-up, guests, dependency policy, formatting, lints, every test
+cargo xtask demo               download 1 GiB from a server on the sandboxed stack, with the kernel's curl
 cargo xtask guests [--force]   build every protocol module into <target>/guests/<name>.wasm
 cargo xtask policy             check licences and sources of all dependencies
 cargo xtask help               this text
@@ -29,6 +32,8 @@ cargo xtask help               this text
 test    Installs what is missing (iproute2, curl, iperf3; rustfmt and clippy), then runs everything: first what needs
         nothing but virtual time, then, one after the other and as root (by sudo if need be), the tests against the
         kernel over TUN. --all adds documentation and the tests that take long. At the end nothing may be left behind.
+demo    Builds everything, makes a network namespace (as root, by sudo if need be), runs `bulkhead run http` in it,
+        compares checksums and shows the throughput and where the time went. Leaves nothing behind, even on Ctrl-C.
 guests  Needs the target wasm32-unknown-unknown. It uses rustup's where it is installed, else adds it by
         `rustup target add`, else installs Debian's rustc-web, cargo-web and rust-web-src (beside rustup, to /usr/bin).
         It builds only what has changed; --force builds all. What it writes is in the target directory alone.
@@ -48,6 +53,12 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
     let (command, rest) = arguments.split_first().map_or(("help", &[][..]), |(c, r)| (c.as_str(), r));
     match command {
         "test" => test::run_all(flag(rest, "--all")?),
+        "demo" => flag(rest, "").and_then(|_| demo::show()),
+        // What `demo` starts by sudo.
+        "demo-as-root" => match rest {
+            [program] => demo::download(program.as_ref()),
+            _ => bail!("`cargo xtask demo` calls this with the program to show"),
+        },
         "policy" => flag(rest, "").and_then(|_| policy::check()),
         "guests" => guests::build_all(flag(rest, "--force")?),
         "help" | "--help" | "-h" => {

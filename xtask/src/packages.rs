@@ -7,6 +7,19 @@ use anyhow::bail;
 
 use crate::shell::{run, say, which};
 
+/// Programs that we call, and the packages that have them.
+const PROGRAMS: &[(&str, &str)] = &[("ip", "iproute2"), ("curl", "curl"), ("iperf3", "iperf3")];
+
+/// Installs the packages of those `programs` that are not on the search path. `why` completes the sentence "needed to ...".
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn ensure_programs(programs: &[&str], why: &str) -> anyhow::Result<()> {
+    let missing = PROGRAMS.iter().filter(|(name, _)| programs.contains(name) && which(name).is_none());
+    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    ensure(&packages, why)
+}
+
 /// Installs those of `packages` that are missing. `why` completes the sentence "needed to ...".
 ///
 /// # Errors

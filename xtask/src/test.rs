@@ -14,9 +14,6 @@ use crate::packages::{self, is_root};
 use crate::shell::{cargo, run, say, which};
 use crate::{guests, policy};
 
-/// Programs that tests call, and the Debian packages that have them.
-const PROGRAMS: &[(&str, &str)] = &[("ip", "iproute2"), ("curl", "curl"), ("iperf3", "iperf3")];
-
 /// How many tests did what.
 #[derive(Default)]
 struct Tally {
@@ -51,12 +48,7 @@ pub(crate) fn run_all(all: bool) -> anyhow::Result<()> {
 
 /// What tests need that a fresh machine may not have: programs, the parts of the toolchain, the guests.
 fn set_up() -> anyhow::Result<()> {
-    let missing: Vec<&str> = PROGRAMS
-        .iter()
-        .filter(|(program, _)| which(program).is_none())
-        .map(|(_, package)| *package)
-        .collect();
-    packages::ensure(&missing, "test against the kernel")?;
+    packages::ensure_programs(&["ip", "curl", "iperf3"], "test against the kernel")?;
     for (component, probe) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
         let is_there =
             cargo().args([probe, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();

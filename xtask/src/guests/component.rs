@@ -119,3 +119,53 @@ pub(super) fn check_world(component: &[u8], allowed: &[&str]) -> anyhow::Result<
     }
     Ok(imports)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{check_world, examine_core};
+
+    fn core(text: &str) -> String {
+        let bytes = wat::parse_str(format!("(module {text})")).unwrap();
+        examine_core(&bytes)
+            .map_or_else(|error| format!("{error:#}"), |facts| format!("{} bytes", facts.memory))
+    }
+
+    #[test]
+    fn a_core_keeps_its_state_where_it_can_be_put_back() {
+        assert_eq!(core("(memory 2 2) (global (mut i32) (i32.const 0)) (func)"), "131072 bytes");
+        assert!(core("(memory 2 3)").contains("can grow"));
+        assert!(core("(memory 2)").contains("can grow"));
+        assert!(core("").contains("0 memories"));
+        let two = "(global (mut i32) (i32.const 0))";
+        assert!(core(&format!("(memory 1 1) {two} {two}")).contains("2 mutable globals"));
+        assert!(core(r#"(import "a" "b" (global i32)) (memory 1 1)"#).contains("imports a b"));
+    }
+
+    #[test]
+    fn a_core_has_no_floating_point() {
+        for code in ["f32.const 1 drop", "i32.const 1 f64.convert_i32_s drop", "i32.const 0 f64.load drop"] {
+            assert!(core(&format!("(memory 1 1) (func {code})")).contains("floating point"), "{code}");
+        }
+        assert_eq!(core("(memory 1 1) (func i64.const 1 drop)"), "65536 bytes");
+    }
+
+    fn world(text: &str, allowed: &[&str]) -> String {
+        let bytes = wat::parse_str(text).unwrap();
+        check_world(&bytes, allowed).map_or_else(|error| error.to_string(), |imports| imports.join(" "))
+    }
+
+    #[test]
+    fn a_component_imports_what_its_world_allows() {
+        const EXPORT: &str = r#"(instance $i) (export "bulkhead:protocol/protocol@1.0.0" (instance $i))"#;
+        const IMPORT: &str = r#"(import "bulkhead:protocol/payload@1.0.0" (instance))"#;
+        const PAYLOAD: &str = "bulkhead:protocol/payload@1.0.0";
+        assert_eq!(world(&format!("(component {EXPORT})"), &[]), "");
+        let both = format!("(component {IMPORT} {EXPORT})");
+        assert_eq!(world(&both, &[PAYLOAD]), PAYLOAD);
+        assert!(world(&both, &[]).contains("does not allow"));
+        assert!(world("(component)", &[]).contains("exports []"));
+        assert!(world("(module)", &[]).contains("core module"));
+        // What a nested component imports is not ours.
+        assert_eq!(world(&format!("(component (component {IMPORT}) {EXPORT})"), &[]), "");
+    }
+}

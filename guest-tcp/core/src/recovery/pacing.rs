@@ -47,7 +47,7 @@ impl Speed {
     pub(super) fn bytes_per_second(self) -> u64 {
         let by_window = match self.window {
             0 => u64::MAX,
-            window => (u128::from(window) * u128::from(SECOND / 100) / u128::from(self.srtt.max(1))) as u64,
+            window => window.saturating_mul(SECOND / 100) / self.srtt.max(1),
         };
         if self.most == 0 { by_window } else { by_window.min(self.most) }
     }

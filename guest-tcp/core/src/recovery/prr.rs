@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 
 use super::codec::{put, take};
+use super::limits::CWND;
 
 /// The variables of RFC 9937 section 6.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -43,8 +44,9 @@ impl Prr {
         self.delivered = self.delivered.saturating_add(ack.delivered);
         let mut quota = if ack.pipe > ack.ssthresh {
             // Proportional part: CEIL(prr_delivered * ssthresh / RecoverFS) - prr_out.
-            let share = u128::from(self.delivered) * u128::from(ack.ssthresh);
-            (share.div_ceil(u128::from(self.flight.max(1))) as u64).saturating_sub(self.sent)
+            // 64 bits hold a window times a window; a recovery that delivers more goes on as if it had not.
+            let share = self.delivered.min(16 * CWND).saturating_mul(ack.ssthresh);
+            share.div_ceil(self.flight.max(1)).saturating_sub(self.sent)
         } else {
             // Conservative reduction bound, and with a safe acknowledgement slow start's.
             let bound = self.delivered.saturating_sub(self.sent).max(ack.delivered);

@@ -7,6 +7,7 @@ use bulkhead_wit::limits::SECOND;
 use bulkhead_wit::types::Time;
 
 use super::codec::{put, take, take_bool};
+use super::limits::CWND;
 use super::scoreboard::Run;
 
 /// The state of [`Rate`] when a run was sent.
@@ -115,8 +116,9 @@ impl Rate {
         if interval == 0 || min_rtt.is_some_and(|min| interval < min) {
             return;
         }
-        let bytes = self.delivered - stamp.delivered.min(self.delivered);
-        let rate = (u128::from(bytes) * u128::from(SECOND) / u128::from(interval)) as u64;
+        // At most a window was delivered, so 64 bits are enough; more is a damaged state.
+        let bytes = (self.delivered - stamp.delivered.min(self.delivered)).min(2 * CWND);
+        let rate = bytes * SECOND / interval;
         if !stamp.app_limited || rate > self.bytes_per_second {
             self.bytes_per_second = rate;
         }

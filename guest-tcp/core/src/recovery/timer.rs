@@ -70,6 +70,7 @@ impl Recovery {
         if self.phase <= Phase::Disorder || una >= self.recover {
             self.undo = Some(Box::new(Undo::new(self.window, &self.control, &self.board)));
             self.window.ssthresh = self.control.reduce(&self.window);
+            self.control.timed_out();
         }
         if self.board.front().is_some_and(|run| run.fate == Fate::Sacked) {
             self.board.renege(); // RFC 2018 section 8

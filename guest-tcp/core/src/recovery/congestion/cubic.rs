@@ -146,6 +146,11 @@ impl Cubic {
         (cwnd * 7 / 10).max(2 * window.mss)
     }
 
+    /// 4.8: after a timeout the curve begins anew at the window of the next congestion avoidance, with K = 0.
+    pub(super) fn timed_out(&mut self) {
+        self.w_max = 0;
+    }
+
     /// 5.8: time without sending does not count.
     pub(super) fn restart(&mut self, idle: Time) {
         self.epoch = self.epoch.get().map(|epoch| epoch.saturating_add(idle)).into();
@@ -259,6 +264,16 @@ mod tests {
         }
         let grown = window.cwnd - start;
         assert!((9 * MSS / 2..=6 * MSS).contains(&grown), "{grown}");
+    }
+
+    #[test]
+    fn rfc9438_4_8_after_a_timeout_the_curve_begins_anew() {
+        let mut cubic = Cubic::default();
+        let window = Window { cwnd: 100 * MSS, ssthresh: u64::MAX, mss: MSS };
+        cubic.reduce(&window);
+        cubic.timed_out();
+        cubic.avoid(&mut Window { cwnd: 70 * MSS, ssthresh: 70 * MSS, mss: MSS }, &growth(SECOND), MSS);
+        assert_eq!((cubic.k, u64::from(cubic.w_max)), (0, 70 * MSS));
     }
 
     #[test]

@@ -103,6 +103,14 @@ impl Control {
         }
     }
 
+    /// The retransmission timer expired, after [`reduce`](Self::reduce).
+    pub(super) fn timed_out(&mut self) {
+        match self {
+            Self::Cubic(cubic) => cubic.timed_out(),
+            Self::Reno(_) => {}
+        }
+    }
+
     /// Nothing was in flight for `idle`; sending starts again.
     pub(super) fn restart(&mut self, idle: Time) {
         match self {
