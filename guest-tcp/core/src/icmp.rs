@@ -1,0 +1,113 @@
+//! ICMP and `ICMPv6`: echo answered, errors about our segments checked and heeded.
+
+use crate::connection::{Connection, Ending};
+use crate::entity::EntityKind;
+use crate::header::icmp::{Complaint, Quoted, echo_reply, parse_error};
+use crate::header::ip::Ip;
+use crate::limits::{ECHOES_PER_SECOND, PATH_MTU_MIN_V4, PATH_MTU_MIN_V6};
+use crate::out::{Context, Payload};
+use crate::state::State;
+use crate::tables::Tables;
+use bulkhead_wit::registry::{protocol, reason};
+use bulkhead_wit::{Event, Reason, Segment, Source};
+
+/// An echo request is answered with its own data (RFC 1122 3.2.2.6, RFC 4443 4.2).
+pub(crate) fn message(index: u32, header: &[u8], segment: &Segment, cx: &mut Context<'_>) {
+    let Some(ip) = Ip::parse(header) else { return };
+    let answerable =
+        cx.instance.is_ours(ip.destination) && ip.source.is_unicast() && !ip.source.is_loopback();
+    let v4 = ip.destination.is_v4();
+    let rest = header.get(usize::from(segment.transport)..).unwrap_or(&[]);
+    let room = cx.out.room();
+    if !answerable
+        || rest.len() != 8
+        || room.is_none_or(|bytes| bytes < segment.payload)
+        || !cx.instance.echo_rate.take(cx.now, ECHOES_PER_SECOND)
+    {
+        return;
+    }
+    let headers = &mut cx.out.outputs.headers;
+    let start = headers.len();
+    let reply = Ip {
+        source: ip.destination,
+        destination: ip.source,
+        ttl: cx.instance.settings.ttl,
+        traffic_class: ip.traffic_class & !3,
+    };
+    reply.build(if v4 { protocol::ICMP } else { protocol::ICMPV6 }, false, headers);
+    let transport = headers.len() - start;
+    if !echo_reply(rest, v4, headers) {
+        headers.truncate(start);
+        return;
+    }
+    let payload = Payload {
+        of: u64::from(index),
+        at: 0,
+        length: segment.payload,
+        mss: u16::MAX,
+        source: Source::Segment,
+    };
+    cx.out.push(start, transport, payload);
+    cx.instance.counters.echoes += 1;
+}
+
+/// An error about a segment that we sent. RFC 5927 4.1: it counts only if the quoted sequence number is in flight.
+pub(crate) fn error(tables: &mut Tables, header: &[u8], segment: &Segment, cx: &mut Context<'_>) {
+    let Some(ip) = Ip::parse(header) else { return };
+    let icmp = header.get(usize::from(segment.transport)..).unwrap_or(&[]);
+    let Some(quoted) = parse_error(icmp, ip.destination.is_v4()) else { return };
+    let Some(entity) = tables.find(cx.instance.keys.table, quoted.local, quoted.remote) else { return };
+    if entity.what() != EntityKind::Connection {
+        return;
+    }
+    let number = entity.number();
+    let Some(connection) = tables.connections.get_mut(number) else { return };
+    let una = connection.recovery.acknowledged();
+    let at = connection.send.offset(quoted.seq, una);
+    if at < una as i64 || at >= connection.recovery.sent_end() as i64 {
+        cx.instance.counters.dropped += 1;
+        return;
+    }
+    heed(connection, &quoted, cx);
+    tables.settle(number, cx);
+}
+
+fn heed(connection: &mut Connection, quoted: &Quoted, cx: &mut Context<'_>) {
+    let soft = match quoted.complaint {
+        Complaint::TooBig(mtu) => return too_big(connection, mtu, cx),
+        Complaint::NetworkUnreachable => reason::NETWORK_UNREACHABLE,
+        Complaint::HostUnreachable => reason::HOST_UNREACHABLE,
+        Complaint::PortUnreachable => reason::PORT_UNREACHABLE,
+        Complaint::Prohibited => reason::PROHIBITED,
+        Complaint::Other => return,
+    };
+    let hard = matches!(quoted.complaint, Complaint::PortUnreachable | Complaint::Prohibited);
+    // RFC 5927 5.2, RFC 1122 4.2.3.9: an error ends only a connection that is not synchronized yet.
+    if hard && connection.state == State::SynSent {
+        return connection.end(Ending::Gone(soft, u32::from(quoted.number)));
+    }
+    connection.soft_error = soft;
+    let warning = Reason { connection: connection.handle, reason: soft, value: u32::from(quoted.number) };
+    cx.out.event(Event::Warned(warning));
+}
+
+/// Path MTU discovery (RFC 1191, RFC 8201): smaller than before, not absurdly small.
+pub(crate) fn too_big(connection: &mut Connection, mtu: u32, cx: &mut Context<'_>) {
+    let v4 = connection.remote.address.is_v4();
+    let least = if v4 { PATH_MTU_MIN_V4 } else { PATH_MTU_MIN_V6 };
+    if mtu >= connection.path_mtu || !connection.settings.pmtu_discover {
+        return;
+    }
+    let mtu = mtu.max(least);
+    if mtu >= connection.path_mtu {
+        return;
+    }
+    connection.path_mtu = mtu;
+    let mss = u32::from(connection.send_mss());
+    if mss < connection.recovery.mss() {
+        connection.recovery.mss_changed(mss);
+        connection.recovery.too_big(cx.now);
+    }
+    let warning = Reason { connection: connection.handle, reason: reason::PATH_MTU, value: mtu };
+    cx.out.event(Event::Warned(warning));
+}

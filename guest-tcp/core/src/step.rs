@@ -1,0 +1,195 @@
+//! One step, in the contract's order: calls, positions, messages, segments, time; then what there is to send.
+
+use crate::Tcp;
+use crate::arrive::{self, Arrived};
+use crate::call;
+use crate::embryo::Embryo;
+use crate::emit::{self, Progress};
+use crate::entity::{Entity, EntityKind};
+use crate::icmp;
+use crate::limits::{SYN_ACK_RETRIES, TIMERS_PER_STEP};
+use crate::out::{Context, Out};
+use crate::tables::Tables;
+use crate::time_wait::Then;
+use crate::timeout;
+use bulkhead_wit::limits::DEADLINE_MIN;
+use bulkhead_wit::registry::protocol;
+use bulkhead_wit::{Handle, Inputs, Kind, NEVER, Outputs, Position, Segment, Time};
+
+/// The whole step.
+pub(crate) fn step(tcp: &mut Tcp, inputs: &Inputs<'_>, outputs: &mut Outputs) {
+    let Tcp { instance, tables, last } = tcp;
+    // Time never goes back, whatever the host says.
+    *last = inputs.now.max(*last);
+    let mut cx = Context { now: *last, instance, out: Out::new(outputs, inputs.room) };
+    call::first(tables, inputs.calls, &mut cx);
+    for position in inputs.positions {
+        arrive_position(tables, position, &mut cx);
+    }
+    call::second(tables, inputs.calls, &mut cx);
+    for (index, segment) in (0_u32..).zip(inputs.segments) {
+        let start = segment.header as usize;
+        let end = start.saturating_add(usize::from(segment.header_length));
+        match inputs.headers.get(start..end) {
+            Some(header) => arrive_segment(tables, index, header, segment, &mut cx),
+            None => cx.instance.counters.dropped += 1,
+        }
+    }
+    fire_timers(tables, &mut cx);
+    send(tables, &mut cx);
+    call::queries(tables, inputs.calls, &mut cx);
+    tables.flush(&mut cx);
+    finish(tables, &mut cx);
+}
+
+/// Where an application stands: more to send, or more room to receive.
+fn arrive_position(tables: &mut Tables, position: &Position, cx: &mut Context<'_>) {
+    let Some(number) = tables.by_handle(cx.instance.keys.table, position.connection) else { return };
+    let Some(connection) = tables.connections.get_mut(number) else { return };
+    connection.send.write(position.written, position.marks);
+    let receive = &mut connection.receive;
+    let most = receive.next.saturating_add(bulkhead_wit::limits::WINDOW);
+    receive.limit = receive.limit.max(position.limit.min(most));
+    let consumed = position.consumed.min(receive.next);
+    let was_read = consumed > receive.consumed;
+    receive.consumed = receive.consumed.max(consumed);
+    // A window that was closed is announced as soon as it opens by as much as RFC 9293 3.8.6.2.2 asks for; Linux's
+    // measure for the rest is twice what is left (`tcp_cleanup_rbuf`).
+    let clamp = connection.settings.window_clamp;
+    let matters = was_read || receive.window() < u64::from(receive.mss);
+    let open = connection.state.is_synchronized() && !receive.fin_taken;
+    connection.ack_now |= matters && open && receive.opens_widely(clamp);
+    tables.settle(number, cx);
+}
+
+/// One segment of the batch.
+fn arrive_segment(tables: &mut Tables, index: u32, header: &[u8], segment: &Segment, cx: &mut Context<'_>) {
+    cx.instance.counters.segs_in += u64::from(segment.count.max(1));
+    match (segment.kind, segment.protocol) {
+        (Kind::Whole, protocol::TCP) => match Arrived::parse(index, header, segment) {
+            Some(arrived) => demultiplex(tables, &arrived, cx),
+            None => cx.instance.counters.dropped += 1,
+        },
+        (Kind::Whole, protocol::ICMP | protocol::ICMPV6) => icmp::message(index, header, segment, cx),
+        (Kind::IcmpError, _) => icmp::error(tables, header, segment, cx),
+        _ => cx.instance.counters.dropped += 1,
+    }
+}
+
+/// Finds out whose segment it is.
+fn demultiplex(tables: &mut Tables, segment: &Arrived, cx: &mut Context<'_>) {
+    let key = cx.instance.keys.table;
+    let Some(entity) = tables.find(key, segment.local, segment.remote) else {
+        // The host still holds the ends of what was closed in this step; the peer will send again.
+        if !tables.was_closed(segment.local, segment.remote) {
+            arrive::listen::arrive(tables, segment, cx);
+        }
+        return;
+    };
+    let number = entity.number();
+    match entity.what() {
+        EntityKind::Connection => {
+            if let Some(connection) = tables.connections.get_mut(number) {
+                arrive::arrive(connection, segment, cx);
+                tables.settle(number, cx);
+            }
+        }
+        EntityKind::Embryo => arrive::listen::embryo(tables, number, segment, cx),
+        EntityKind::TimeWait => {
+            let Some(remains) = tables.time_waits.get_mut(number) else { return };
+            let then = remains.arrive(segment, cx);
+            let deadline = remains.deadline;
+            match then {
+                Then::Stay => tables.timers.set(entity, deadline),
+                Then::End => tables.remove_time_wait(key, number),
+                Then::Anew => {
+                    tables.remove_time_wait(key, number);
+                    arrive::listen::arrive(tables, segment, cx);
+                }
+            }
+        }
+    }
+}
+
+/// Fires what is due, each entity at most once.
+fn fire_timers(tables: &mut Tables, cx: &mut Context<'_>) {
+    let key = cx.instance.keys.table;
+    for _ in 0..TIMERS_PER_STEP {
+        let Some((_, entity)) = tables.timers.first().filter(|(at, _)| *at <= cx.now) else { return };
+        if !cx.out.may_say_more() {
+            return;
+        }
+        let number = entity.number();
+        match entity.what() {
+            EntityKind::Connection => {
+                if let Some(connection) = tables.connections.get_mut(number) {
+                    timeout::fire(connection, cx);
+                }
+                tables.settle(number, cx);
+                defer(tables, entity, cx.now);
+            }
+            EntityKind::Embryo => fire_embryo(tables, number, cx),
+            EntityKind::TimeWait => tables.remove_time_wait(key, number),
+        }
+    }
+}
+
+/// What is still due after it fired waits for the next step.
+fn defer(tables: &mut Tables, entity: Entity, now: Time) {
+    if tables.timers.first().is_some_and(|(at, first)| at <= now && first == entity) {
+        tables.timers.set(entity, now + 1);
+    }
+}
+
+/// A SYN-ACK again, or the end of the waiting.
+fn fire_embryo(tables: &mut Tables, number: u32, cx: &mut Context<'_>) {
+    let listeners = &tables.listeners;
+    let Some(embryo) = tables.embryos.get_mut(number) else { return };
+    let given_up = embryo.retransmitted >= SYN_ACK_RETRIES;
+    match listeners.get(embryo.listener) {
+        Some(listener) if !given_up => {
+            Embryo::send_again(embryo, listener, cx);
+            let deadline = embryo.deadline;
+            tables.timers.set(Entity::embryo(number), deadline);
+        }
+        _ => {
+            tables.remove_embryo(cx.instance.keys.table, number);
+        }
+    }
+}
+
+/// Everybody with something to send gets a turn, until all are done or the room is used up.
+fn send(tables: &mut Tables, cx: &mut Context<'_>) {
+    while let Some(number) = tables.ready.pop_front() {
+        let Some(connection) = tables.connections.get_mut(number).filter(|connection| connection.ready)
+        else {
+            continue;
+        };
+        match emit::run(connection, cx) {
+            Progress::Done => connection.ready = false,
+            Progress::More => tables.ready.push_back(number),
+            Progress::Starved => {
+                tables.ready.push_front(number);
+                tables.rest(number);
+                return;
+            }
+        }
+        tables.rest(number);
+    }
+}
+
+/// The deadline, and whether the step stopped early.
+fn finish(tables: &Tables, cx: &mut Context<'_>) {
+    let outputs = &mut *cx.out.outputs;
+    outputs.unfinished = !tables.ready.is_empty();
+    (outputs.deadline, outputs.deadline_of) = match tables.timers.first() {
+        None => (NEVER, Handle::INSTANCE),
+        Some((at, entity)) => {
+            let handle = match entity.what() {
+                EntityKind::Connection => tables.connections.get(entity.number()).map(|c| c.handle),
+                EntityKind::Embryo | EntityKind::TimeWait => None,
+            };
+            (at.max(cx.now.saturating_add(DEADLINE_MIN)), handle.unwrap_or_default())
+        }
+    };
+}
