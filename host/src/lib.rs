@@ -26,6 +26,8 @@ pub mod fault;
 pub mod frame;
 pub mod inspect;
 pub mod join;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod placement;
 pub mod split;
 pub mod stack;

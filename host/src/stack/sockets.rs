@@ -146,6 +146,15 @@ impl Stack {
         Ok(accepted)
     }
 
+    /// Whether the listener listens still, as far as the module has answered.
+    ///
+    /// # Errors
+    /// What made it fail, or [`StreamError::Unknown`].
+    pub fn is_listening(&self, listener: ListenerId) -> Result<(), StreamError> {
+        let listening = self.listeners.get(&listener.0).ok_or(StreamError::Unknown)?;
+        listening.end.clone().map_or(Ok(()), Err)
+    }
+
     /// Stops listening; connections that nobody has accepted are reset.
     pub fn unlisten(&mut self, listener: ListenerId) {
         if let Some(listening) = self.listeners.remove(&listener.0) {
@@ -317,6 +326,17 @@ impl Stack {
         }
     }
 
+    /// Resets every connection, those included that their applications have closed already.
+    pub fn abort_all(&mut self) {
+        let living: Vec<Handle> = self.ledgers.living().map(|(_, ledger)| ledger.handle).collect();
+        living.into_iter().for_each(|connection| self.call(Call::Abort(connection)));
+    }
+
+    /// Sets an option of the instance, the default of connections to come.
+    pub fn set_default(&mut self, setting: Setting) {
+        self.call(Call::Set(Change { of: Handle::INSTANCE, setting }));
+    }
+
     /// Sets an option of the connection.
     ///
     /// # Errors
@@ -370,6 +390,32 @@ impl Stack {
             Some(end) if !stream.is_open => Err(end.clone()),
             _ => Ok(stream.is_open),
         }
+    }
+
+    /// What holds now, unlike [`next_ready`](Self::next_ready), which tells what has come to hold. With `to_write`, a
+    /// stream without space is told [`Readiness::WRITABLE`] later.
+    ///
+    /// # Errors
+    /// [`StreamError::Unknown`] if there is no such stream.
+    pub fn readiness(&mut self, id: StreamId, to_write: bool) -> Result<Readiness, StreamError> {
+        let stream = self.streams.held(id).ok_or(StreamError::Unknown)?;
+        if stream.end.is_some() {
+            return Ok(Readiness::ALL);
+        }
+        let has_space = stream.is_shut || stream.space() > 0;
+        let mut now = Readiness::default();
+        for (holds, readiness) in [
+            (stream.receive.readable() > 0 || stream.is_at_end(), Readiness::READABLE),
+            (has_space, Readiness::WRITABLE),
+            (stream.is_open, Readiness::OPENED),
+        ] {
+            now = if holds { now.with(readiness) } else { now };
+        }
+        if to_write && !has_space {
+            stream.wait_for_space();
+            self.mark(id.index, MarkAt::WAITING);
+        }
+        Ok(now)
     }
 
     /// Bytes that may be read at once, and whether the stream ends after them.

@@ -1,0 +1,196 @@
+//! How a stack is put together.
+
+use super::driver::Driver;
+use super::handle::Net;
+use super::shared::Shared;
+use super::state::State;
+use crate::device::Device;
+use crate::placement::Instance;
+use crate::stack::{Options, Stack};
+use crate::streams::Sizes;
+use bulkhead_wit::{Address, Prefix, Setting};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Puts device, module and addresses together.
+pub struct Builder {
+    device: Box<dyn Device>,
+    instance: Option<io::Result<Box<dyn Instance>>>,
+    addresses: Vec<Prefix>,
+    mtu: Option<u32>,
+    seed: Option<[u64; 4]>,
+    settings: Vec<Setting>,
+    sizes: Sizes,
+    memory: Option<usize>,
+    connections: Option<u32>,
+    any_address: bool,
+}
+
+impl Builder {
+    /// A stack over this device. Without a word about the module, the bundled one runs in the sandbox (feature `wasm`).
+    #[must_use]
+    pub fn new(device: impl Device + 'static) -> Self {
+        Self {
+            device: Box::new(device),
+            instance: None,
+            addresses: Vec::new(),
+            mtu: None,
+            seed: None,
+            settings: Vec::new(),
+            sizes: Sizes::default(),
+            memory: None,
+            connections: None,
+            any_address: false,
+        }
+    }
+
+    /// The module as an instance of any placement, not started yet.
+    #[must_use]
+    pub fn instance(mut self, instance: Box<dyn Instance>) -> Self {
+        self.instance = Some(Ok(instance));
+        self
+    }
+
+    /// The module as a component, to run in the sandbox.
+    #[cfg(feature = "wasm")]
+    #[must_use]
+    pub fn artifact(mut self, artifact: &crate::artifact::Artifact) -> Self {
+        self.instance = Some(sandboxed(artifact));
+        self
+    }
+
+    /// One of our addresses with the length of its network in bits (24 for a usual IPv4 one). At least one is needed.
+    #[must_use]
+    pub fn address(mut self, address: IpAddr, prefix: u8) -> Self {
+        let length = if address.is_ipv4() { prefix.min(32) + 96 } else { prefix.min(128) };
+        self.addresses.push(Prefix { address: Address::from(address), length });
+        self
+    }
+
+    /// Every address that frames come for is ours, and may be sent from (a gateway).
+    #[must_use]
+    pub fn any_address(mut self) -> Self {
+        self.any_address = true;
+        self
+    }
+
+    /// The longest datagram in bytes; the device's own if it is not said.
+    #[must_use]
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.mtu = Some(mtu);
+        self
+    }
+
+    /// All randomness of the stack. Drawn from the system if it is not said; a seed of one's own makes initial sequence
+    /// numbers and ports foreseeable, so it is for tests.
+    #[must_use]
+    pub fn seed(mut self, seed: [u64; 4]) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// A setting of the instance, the default of its connections: numbers from
+    /// [`registry::setting`](bulkhead_wit::registry::setting).
+    #[must_use]
+    pub fn setting(mut self, key: u16, value: u64) -> Self {
+        self.settings.push(Setting { key, value });
+        self
+    }
+
+    /// Sizes of connections' buffers, in bytes.
+    #[must_use]
+    pub fn sizes(mut self, sizes: Sizes) -> Self {
+        self.sizes = sizes;
+        self
+    }
+
+    /// Bytes of stream memory, of all connections together, from which on nothing more is granted.
+    #[must_use]
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// Connections at most.
+    #[must_use]
+    pub fn connections(mut self, count: u32) -> Self {
+        self.connections = Some(count);
+        self
+    }
+
+    /// Starts the module.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] without an address; the module's fault or what is wrong with its artifact as the
+    /// source; what the system says to a timer or to random bytes.
+    pub fn build(self) -> io::Result<(Net, Driver)> {
+        let first = *self.addresses.first().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "a stack needs an address of its own")
+        })?;
+        let seed = self.seed.map_or_else(random_seed, Ok)?;
+        let mtu = self.mtu.unwrap_or_else(|| self.device.capabilities().mtu);
+        let mut options = Options::new(first.address.into(), 0, mtu, seed);
+        options.config.addresses = self.addresses;
+        options.config.any_address = self.any_address;
+        options.config.settings = self.settings;
+        options.sizes = self.sizes;
+        options.memory = self.memory.unwrap_or(options.memory);
+        options.config.connections = self.connections.unwrap_or(options.config.connections);
+        let instance = self.instance.unwrap_or_else(bundled)?;
+        let stack = Stack::new(instance, options).map_err(io::Error::other)?;
+        let shared = Arc::new(Shared::new(State::new(stack, self.device)?));
+        Ok((Net::new(Arc::clone(&shared)), Driver::new(shared)))
+    }
+
+    /// Starts the module and drives it on a thread of its own, which ends when the stack is shut down or fails, or all
+    /// its handles and sockets are gone and the last connections closed.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), and what the system says to a new thread.
+    pub fn spawn(self) -> io::Result<Net> {
+        let (net, driver) = self.build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        std::thread::Builder::new().name("bulkhead".into()).spawn(move || {
+            if let Err(error) = runtime.block_on(driver.run()) {
+                tracing::error!(%error, "the driver cannot wait on its device");
+            }
+        })?;
+        Ok(net)
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "wasm")]
+fn sandboxed(artifact: &crate::artifact::Artifact) -> io::Result<Box<dyn Instance>> {
+    let instance = artifact.instance().map_err(io::Error::other)?;
+    Ok(Box::new(instance))
+}
+
+#[cfg(feature = "wasm")]
+fn bundled() -> io::Result<Box<dyn Instance>> {
+    sandboxed(&crate::artifact::Artifact::bundled().map_err(io::Error::other)?)
+}
+
+#[cfg(not(feature = "wasm"))]
+fn bundled() -> io::Result<Box<dyn Instance>> {
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "no module is bundled without the feature `wasm`"))
+}
+
+fn random_seed() -> io::Result<[u64; 4]> {
+    let mut bytes = [0; 32];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())?;
+    }
+    let mut seed = [0; 4];
+    for (word, bytes) in seed.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *word = u64::from_ne_bytes(*bytes);
+    }
+    Ok(seed)
+}

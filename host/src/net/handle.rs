@@ -1,0 +1,177 @@
+//! The handle.
+
+use super::info::Census;
+use super::limits::ABANDONED;
+use super::listener::TcpListener;
+use super::shared::Shared;
+use super::slots::Wake;
+use super::stream::TcpStream;
+use super::summary::Summary;
+use super::{NetError, blocking};
+use crate::stack::{ConnectOptions, ListenOptions};
+use bulkhead_wit::{Endpoint, Setting};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A stack, as applications know it: cheap to clone, usable from any thread.
+#[derive(Clone, Debug)]
+pub struct Net {
+    handle: Arc<Handle>,
+}
+
+/// Counts who still uses the stack.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut wake = Wake::default();
+        self.shared.lock().begin_shutdown(ABANDONED, &mut wake);
+    }
+}
+
+impl Net {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { handle: Arc::new(Handle { shared }) }
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.handle.shared
+    }
+
+    /// Listens on `local` (an unspecified address is all of ours; with port 0 a free one is chosen).
+    ///
+    /// # Errors
+    /// The address is in use or not ours, there are too many listeners, or the stack has ended.
+    pub fn listen(&self, local: SocketAddr) -> io::Result<TcpListener> {
+        self.listen_with(local, ListenOptions::default())
+    }
+
+    /// Listens, with options.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen); [`io::ErrorKind::Unsupported`] with `defer`, which is for hosts that decide about
+    /// offers themselves.
+    pub fn listen_with(&self, local: SocketAddr, options: ListenOptions) -> io::Result<TcpListener> {
+        if options.defer {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let (id, local) = self.shared().call(|state, wake| state.listen(local, options, wake))?;
+        Ok(TcpListener::new(self.clone(), id, local))
+    }
+
+    /// Connects to `remote`.
+    ///
+    /// # Errors
+    /// Refused, unreachable, timed out (after the module's own retries, minutes), or the stack has ended.
+    ///
+    /// # Cancellation
+    /// A dropped connect is reset.
+    pub async fn connect(&self, remote: SocketAddr) -> io::Result<TcpStream> {
+        self.connect_with(remote, ConnectOptions::default()).await
+    }
+
+    /// Connects, with options: one's own end, sizes, settings.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_with(&self, remote: SocketAddr, options: ConnectOptions) -> io::Result<TcpStream> {
+        let mut stream = self.begin_connect(remote, options)?;
+        std::future::poll_fn(|context| stream.poll_opened(context)).await?;
+        Ok(stream)
+    }
+
+    /// Connects, and gives up after `timeout` with [`io::ErrorKind::TimedOut`].
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Panics
+    /// On a tokio runtime whose timer is not enabled.
+    pub async fn connect_timeout(&self, remote: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        match tokio::time::timeout(timeout, self.connect(remote)).await {
+            Ok(result) => result,
+            Err(elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)),
+        }
+    }
+
+    pub(super) fn begin_connect(&self, remote: SocketAddr, options: ConnectOptions) -> io::Result<TcpStream> {
+        let id = self.shared().call(|state, _| {
+            state.alive()?;
+            if state.is_closing() {
+                return Err(io::Error::from(NetError::Shutdown));
+            }
+            let id = state.stack.connect(Endpoint::from(remote), options)?;
+            state.slots.add(id);
+            Ok(id)
+        })?;
+        Ok(TcpStream::opening(self.clone(), id, remote))
+    }
+
+    /// Sets an option of the instance, which is the default of connections to come.
+    ///
+    /// # Errors
+    /// The stack has ended.
+    pub fn set(&self, setting: Setting) -> io::Result<()> {
+        self.shared().call(|state, _| {
+            state.alive()?;
+            state.stack.set_default(setting);
+            Ok(())
+        })
+    }
+
+    /// The module's own figures. Takes a turn.
+    ///
+    /// # Errors
+    /// The stack has ended.
+    pub fn census(&self) -> io::Result<Census> {
+        let fields = self.shared().call(|state, wake| state.ask(None, wake))?;
+        Ok(Census::from_fields(&fields))
+    }
+
+    /// What was done so far, the module's own figures included while it runs.
+    #[must_use]
+    pub fn stat(&self) -> Summary {
+        self.shared().call(|state, wake| {
+            state.take_census(wake);
+            state.summary()
+        })
+    }
+
+    /// Both ends of every connection that is alive, ours first.
+    #[must_use]
+    pub fn connections(&self) -> Vec<(SocketAddr, SocketAddr)> {
+        let state = self.shared().lock();
+        state.stack.connections().map(|(_, local, remote)| (local.into(), remote.into())).collect()
+    }
+
+    /// Whether turns are still taken.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.shared().lock().end.is_none()
+    }
+
+    /// Ends the stack in kind: listeners end, every stream ends after what was written to it, and when all
+    /// connections are closed, or after `drain`, what is left is reset. Readers go on reading meanwhile.
+    ///
+    /// # Cancellation
+    /// The shutdown goes on without its caller. A second one can only shorten the drain.
+    pub async fn shutdown(&self, drain: Duration) -> Summary {
+        self.shared().call(|state, wake| state.begin_shutdown(drain, wake));
+        let mut summary = self.shared().summary.subscribe();
+        match summary.wait_for(Option::is_some).await.map(|told| told.clone()) {
+            Ok(Some(summary)) => summary,
+            // The sender lives as long as we do.
+            Ok(None) | Err(_) => self.stat(),
+        }
+    }
+
+    /// As [`shutdown`](Self::shutdown), for threads: not on the one that drives the stack.
+    pub fn shutdown_blocking(&self, drain: Duration) -> Summary {
+        blocking::block_on(self.shutdown(drain))
+    }
+}

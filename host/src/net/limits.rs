@@ -1,0 +1,14 @@
+//! Bounds of the sockets and their driver.
+
+use std::time::Duration;
+
+/// Turns that the driver takes before it lets other tasks of its thread run.
+pub(super) const TURNS: u32 = 16;
+/// Turns within one call that waits for the module's answer: the first has it, unless many calls stand before.
+pub(super) const ANSWER_TURNS: u32 = 16;
+/// How soon a device that failed is tried again.
+pub(super) const RETRY: Duration = Duration::from_millis(1);
+/// How long connections may take to end once every handle and socket of the stack is gone.
+pub(super) const ABANDONED: Duration = Duration::from_secs(10);
+/// Frames that one way of a pair of devices holds.
+pub(super) const PAIR_FRAMES: usize = 8192;

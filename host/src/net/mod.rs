@@ -1,0 +1,50 @@
+//! Sockets: what applications use, and the driver that keeps the stack going.
+//!
+//! A [`Builder`] puts a device, a module and addresses together and gives a [`Net`], a cheap handle, and a [`Driver`].
+//! The driver takes [turns](crate::Stack::turn) whenever frames arrive, a deadline is due or an application has said
+//! something; [`Builder::spawn`] puts it onto a thread of its own, [`Driver::run`] onto any tokio runtime. Sockets
+//! lock the stack, move bytes and return: the stack's own buffers are the only ones, so back pressure is TCP's.
+//!
+//! | who waits | how |
+//! |---|---|
+//! | async tasks | [`TcpListener`], [`TcpStream`]: tokio's `AsyncRead` and `AsyncWrite` |
+//! | threads | [`blocking`]: std's `Read` and `Write`, with timeouts |
+//! | the driver | the device's readiness, a timer of nanoseconds (`timerfd`), wakers of sockets |
+//!
+//! **Threads.** One lock holds the stack, its device and the wakers. Nothing sleeps, blocks or wakes anybody while it
+//! holds it. An application task and the driver may share a thread, which saves a wake-up per message: run both on one
+//! current-thread runtime.
+//!
+//! **Cancellation.** A future that is dropped has moved no byte that it did not report. A dropped connect resets what
+//! it began.
+//!
+//! **The end.** When the driver is dropped, the module fails or the stack is shut down, everybody who waits is woken
+//! with an error, and bytes that arrived before it can still be read.
+
+pub mod blocking;
+mod builder;
+mod driver;
+mod end;
+mod handle;
+mod info;
+mod limits;
+mod listener;
+mod pair;
+mod shared;
+mod slots;
+mod split;
+mod state;
+mod stream;
+mod summary;
+mod timer;
+
+pub use builder::Builder;
+pub use driver::Driver;
+pub use end::NetError;
+pub use handle::Net;
+pub use info::{Census, TcpInfo, TcpState};
+pub use listener::{Incoming, TcpListener};
+pub use pair::{PairDevice, pair};
+pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
+pub use stream::TcpStream;
+pub use summary::Summary;

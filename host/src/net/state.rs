@@ -1,0 +1,329 @@
+//! What stands behind the lock: the stack, its device, and who waits.
+
+use super::end::NetError;
+use super::info::Census;
+use super::limits::{ANSWER_TURNS, RETRY};
+use super::slots::{Slots, Wake};
+use super::summary::Summary;
+use super::timer::Timer;
+use crate::device::Device;
+use crate::error::StreamError;
+use crate::stack::{ListenOptions, ListenerId, Stack, StreamId};
+use bulkhead_wit::{Endpoint, NEVER, Time};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// How far the stack has come on its way to the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Running,
+    /// Connections end in kind until then.
+    Draining(Time),
+    /// What was left has been reset; the resets are to leave.
+    Aborting,
+}
+
+/// The stack, its device, and who waits.
+pub(super) struct State {
+    pub(super) stack: Stack,
+    device: Box<dyn Device>,
+    pub(super) slots: Slots,
+    timer: Timer,
+    clock: Instant,
+    /// The driver's waker while it waits; `None` while it is on its way to look again anyway.
+    driver: Option<Waker>,
+    phase: Phase,
+    /// Set when nobody takes turns any more.
+    pub(super) end: Option<NetError>,
+    /// A turn is under way; still set at the next one if it panicked.
+    is_turning: bool,
+    turns: u64,
+    /// When the driver was woken for news.
+    woken: Time,
+    deadline: Time,
+    turned: Time,
+    longest_gap: Time,
+    /// The module's own figures when they were asked for last.
+    census: Option<Census>,
+}
+
+impl State {
+    pub(super) fn new(stack: Stack, device: Box<dyn Device>) -> io::Result<Self> {
+        Ok(Self {
+            stack,
+            device,
+            slots: Slots::default(),
+            timer: Timer::new()?,
+            clock: Instant::now(),
+            driver: None,
+            phase: Phase::Running,
+            end: None,
+            is_turning: false,
+            turns: 0,
+            woken: NEVER,
+            deadline: NEVER,
+            turned: 0,
+            longest_gap: 0,
+            census: None,
+        })
+    }
+
+    pub(super) fn device(&self) -> &dyn Device {
+        &*self.device
+    }
+
+    pub(super) fn timer(&mut self) -> &mut Timer {
+        &mut self.timer
+    }
+
+    fn now(&self) -> Time {
+        nanoseconds(self.clock.elapsed())
+    }
+
+    /// What ended the stack, once it has.
+    pub(super) fn alive(&self) -> io::Result<()> {
+        match &self.end {
+            Some(end) => Err(end.clone().into()),
+            None => Ok(()),
+        }
+    }
+
+    // ---- turns
+
+    /// One turn, and the wakers of those with news. Says whether there is more to do at once.
+    fn turn(&mut self, wake: &mut Wake) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        if std::mem::replace(&mut self.is_turning, true) {
+            self.finish(NetError::DriverGone, wake);
+            return false;
+        }
+        let now = self.now();
+        self.note_gap(now);
+        let errors = self.stack.totals().device_errors;
+        let result = self.stack.turn(now, &mut *self.device);
+        self.is_turning = false;
+        self.turns += 1;
+        while let Some((id, news)) = self.stack.next_ready() {
+            self.slots.ready(id, news, wake);
+        }
+        while let Some(id) = self.stack.next_ready_listener() {
+            self.slots.ready_listener(id, wake);
+        }
+        self.turned = self.now();
+        self.deadline = self.stack.next_deadline();
+        if self.stack.totals().device_errors != errors {
+            self.deadline = self.deadline.min(self.turned + nanoseconds(RETRY));
+        }
+        match result {
+            Ok(turn) => turn.again,
+            Err(fault) => {
+                self.finish(NetError::Fault(fault), wake);
+                false
+            }
+        }
+    }
+
+    /// How long the stack had something to do and nobody took a turn.
+    fn note_gap(&mut self, now: Time) {
+        let due = self.woken.min(self.deadline).max(self.turned);
+        self.woken = NEVER;
+        self.longest_gap = self.longest_gap.max(now.saturating_sub(due));
+    }
+
+    /// The driver's turn. Says whether it is to come back at once; if not, `waker` is woken when it is to.
+    pub(super) fn drive(&mut self, waker: &Waker, wake: &mut Wake) -> bool {
+        self.driver = None;
+        let again = self.turn(wake) || self.wind_down(wake);
+        if !again && self.end.is_none() {
+            self.driver = Some(waker.clone());
+            self.arm();
+        }
+        again
+    }
+
+    fn arm(&mut self) {
+        let until = if let Phase::Draining(until) = self.phase { until } else { NEVER };
+        self.timer.arm(self.now(), self.deadline.min(until));
+    }
+
+    /// A turn by whoever needs the module's answer now. The driver is told if it has to go on from here.
+    fn turn_here(&mut self, wake: &mut Wake) {
+        let was_waiting = self.driver.is_some();
+        // Out of here before anything can panic: then the driver finds out.
+        wake.driver = self.driver.take();
+        let again = self.turn(wake);
+        if was_waiting && !again && self.end.is_none() {
+            self.driver = wake.driver.take();
+            self.arm();
+        }
+    }
+
+    /// After a socket's call: the driver is woken if there are news for the module and it does not look anyway.
+    pub(super) fn tell_driver(&mut self, wake: &mut Wake) {
+        if self.driver.is_some() && self.stack.has_news() {
+            self.woken = self.now();
+            wake.driver = self.driver.take();
+        }
+    }
+
+    /// An answer of the module: a connection's information, or the census.
+    pub(super) fn ask(&mut self, id: Option<StreamId>, wake: &mut Wake) -> io::Result<Vec<u64>> {
+        self.alive()?;
+        self.stack.ask_info(id)?;
+        for _ in 0..ANSWER_TURNS {
+            self.turn_here(wake);
+            if let Some(fields) = self.stack.take_info(id) {
+                return Ok(fields);
+            }
+        }
+        self.alive()?;
+        Err(io::Error::new(io::ErrorKind::NotConnected, StreamError::Unknown))
+    }
+
+    // ---- listeners
+
+    /// Listens and has the module's word that it does.
+    pub(super) fn listen(
+        &mut self,
+        local: SocketAddr,
+        options: ListenOptions,
+        wake: &mut Wake,
+    ) -> io::Result<(ListenerId, SocketAddr)> {
+        self.alive()?;
+        if self.phase != Phase::Running {
+            return Err(NetError::Shutdown.into());
+        }
+        let local = if local.port() == 0 && !options.any_address { self.free_port(local)? } else { local };
+        let id = self.stack.listen(Endpoint::from(local), options)?;
+        self.turn_here(wake);
+        if let Err(error) = self.alive().and_then(|()| Ok(self.stack.is_listening(id)?)) {
+            self.stack.unlisten(id);
+            return Err(error);
+        }
+        self.slots.add_listener(id, local);
+        Ok((id, local))
+    }
+
+    /// The same address with an ephemeral port that no listener has.
+    fn free_port(&self, mut local: SocketAddr) -> io::Result<SocketAddr> {
+        let config = &self.stack.options().config;
+        let (first, last) = (config.ports_first.max(1), config.ports_last);
+        let count = u64::from(last.saturating_sub(first)) + 1;
+        let start = (config.seed.1 ^ self.turns) % count;
+        let mut ports =
+            (start..start + count).filter_map(|n| u16::try_from(u64::from(first) + n % count).ok());
+        let port = ports.find(|port| !self.slots.is_listened(*port)).ok_or(StreamError::Exhausted)?;
+        local.set_port(port);
+        Ok(local)
+    }
+
+    pub(super) fn unlisten(&mut self, id: ListenerId) {
+        if self.slots.remove_listener(id) {
+            self.stack.unlisten(id);
+        }
+    }
+
+    // ---- the end
+
+    /// Listeners end, streams end after what was written, and whatever is left at the end of `drain` is reset.
+    pub(super) fn begin_shutdown(&mut self, drain: Duration, wake: &mut Wake) {
+        let until = self.now().saturating_add(nanoseconds(drain));
+        match self.phase {
+            Phase::Running => {
+                let listeners: Vec<ListenerId> = self.slots.listeners().collect();
+                for id in listeners {
+                    self.slots.ready_listener(id, wake);
+                    self.stack.unlisten(id);
+                }
+                let streams: Vec<StreamId> = self.slots.streams().collect();
+                for id in streams {
+                    // Streams that have ended already are no error here.
+                    let _ = self.stack.shutdown(id);
+                }
+                self.phase = Phase::Draining(until);
+            }
+            Phase::Draining(before) => self.phase = Phase::Draining(before.min(until)),
+            Phase::Aborting => {}
+        }
+        // Even without news: there may be nothing left to wait for.
+        wake.driver = wake.driver.take().or(self.driver.take());
+    }
+
+    /// One step towards the end, when nothing else is to be done. Says whether a turn is needed for it.
+    fn wind_down(&mut self, wake: &mut Wake) -> bool {
+        match self.phase {
+            Phase::Running => false,
+            Phase::Draining(until) => {
+                let is_empty = self.stack.connections().next().is_none();
+                if !is_empty && self.now() < until {
+                    return false;
+                }
+                self.stack.abort_all();
+                self.phase = Phase::Aborting;
+                true
+            }
+            Phase::Aborting => {
+                self.take_census(wake);
+                self.finish(NetError::Shutdown, wake);
+                false
+            }
+        }
+    }
+
+    /// Nobody takes turns any more: everybody is told.
+    pub(super) fn finish(&mut self, end: NetError, wake: &mut Wake) {
+        if self.end.is_none() {
+            self.end = Some(end);
+        }
+        self.slots.all(wake);
+        wake.driver = wake.driver.take().or(self.driver.take());
+    }
+
+    /// Whether the stack is on its way to the end.
+    pub(super) fn is_closing(&self) -> bool {
+        self.phase != Phase::Running
+    }
+
+    /// Asks the module for its own figures, as long as it answers.
+    pub(super) fn take_census(&mut self, wake: &mut Wake) {
+        if let Ok(fields) = self.ask(None, wake) {
+            self.census = Some(Census::from_fields(&fields));
+        }
+    }
+
+    /// What was done so far; the module's own figures are those of the latest census.
+    pub(super) fn summary(&self) -> Summary {
+        let (totals, cost) = (self.stack.totals(), self.stack.cost());
+        Summary {
+            connections: totals.connections,
+            ended: totals.ended,
+            bytes_in: totals.bytes_in,
+            bytes_out: totals.bytes_out,
+            census: self.census,
+            steps: cost.steps,
+            module_time: Duration::from_nanos(cost.wall_ns),
+            running: self.clock.elapsed(),
+            turns: self.turns,
+            longest_gap: Duration::from_nanos(self.longest_gap),
+            device_errors: totals.device_errors,
+            drops: self.stack.split_counters().dropped_in_all() + self.stack.join_counters().dropped,
+            faults: u64::from(self.stack.fault().is_some()),
+            fault: self.stack.fault().cloned(),
+        }
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("stack", &self.stack).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+pub(super) fn nanoseconds(time: Duration) -> Time {
+    Time::try_from(time.as_nanos()).unwrap_or(NEVER)
+}

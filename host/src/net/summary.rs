@@ -1,0 +1,78 @@
+//! What a stack has done.
+
+use super::info::Census;
+use crate::fault::Fault;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a stack has done so far, or in all.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Connections that were opened, by either side.
+    pub connections: u64,
+    /// Connections that ended, for whatever reason.
+    pub ended: u64,
+    /// Bytes that applications were given to read.
+    pub bytes_in: u64,
+    /// Bytes that peers have acknowledged.
+    pub bytes_out: u64,
+    /// The module's own figures, retransmissions among them; `None` if it has never been asked.
+    pub census: Option<Census>,
+    /// Calls into the module.
+    pub steps: u64,
+    /// Wall clock time inside the module, the crossings included.
+    pub module_time: Duration,
+    /// Time since the stack was set up.
+    pub running: Duration,
+    /// Turns taken.
+    pub turns: u64,
+    /// The longest time for which the stack had something to do (a deadline, or news of an application) before a turn
+    /// was taken.
+    pub longest_gap: Duration,
+    /// Errors of the device.
+    pub device_errors: u64,
+    /// Frames dropped: malformed ones that arrived, and those that the device did not take.
+    pub drops: u64,
+    /// How often the module failed.
+    pub faults: u64,
+    /// The fault that ended the stack, if one did.
+    pub fault: Option<Arc<Fault>>,
+}
+
+impl Summary {
+    /// Segments that were sent again, if the module has said.
+    #[must_use]
+    pub fn retransmissions(&self) -> Option<u64> {
+        self.census.map(|census| census.retrans)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} connections, {} bytes in, {} bytes out",
+            self.connections, self.bytes_in, self.bytes_out
+        )?;
+        if let Some(count) = self.retransmissions() {
+            write!(f, ", {count} retransmissions")?;
+        }
+        write!(
+            f,
+            "; {} turns, {} steps, {:.3} s of {:.3} s in the module, longest gap {:.1} ms, {} drops, {} device errors",
+            self.turns,
+            self.steps,
+            self.module_time.as_secs_f64(),
+            self.running.as_secs_f64(),
+            self.longest_gap.as_secs_f64() * 1e3,
+            self.drops,
+            self.device_errors,
+        )?;
+        match &self.fault {
+            Some(fault) => write!(f, "; failed: {fault}"),
+            None => Ok(()),
+        }
+    }
+}
