@@ -4,10 +4,13 @@ use super::driver::Driver;
 use super::handle::Net;
 use super::shared::Shared;
 use super::state::State;
+#[cfg(feature = "wasm")]
+use crate::artifact::Artifact;
 use crate::device::Device;
 use crate::placement::Instance;
 use crate::stack::{Options, Stack};
 use crate::streams::Sizes;
+use crate::supervise::Factory;
 use bulkhead_wit::{Address, Prefix, Setting};
 use std::io;
 use std::net::IpAddr;
@@ -17,6 +20,7 @@ use std::sync::Arc;
 pub struct Builder {
     device: Box<dyn Device>,
     instance: Option<io::Result<Box<dyn Instance>>>,
+    factory: Option<Factory>,
     addresses: Vec<Prefix>,
     mtu: Option<u32>,
     seed: Option<[u64; 4]>,
@@ -34,6 +38,7 @@ impl Builder {
         Self {
             device: Box::new(device),
             instance: None,
+            factory: None,
             addresses: Vec::new(),
             mtu: None,
             seed: None,
@@ -45,18 +50,27 @@ impl Builder {
         }
     }
 
-    /// The module as an instance of any placement, not started yet.
+    /// The module as an instance of any placement, not started yet. When it fails, the stack has ended, unless
+    /// [`restarted_by`](Self::restarted_by) says what follows.
     #[must_use]
     pub fn instance(mut self, instance: Box<dyn Instance>) -> Self {
         self.instance = Some(Ok(instance));
         self
     }
 
-    /// The module as a component, to run in the sandbox.
+    /// The module as a component, to run in the sandbox. When it fails, open streams are told so, and a fresh instance
+    /// serves on with the same listeners, as long as [`supervise`](crate::supervise) allows.
     #[cfg(feature = "wasm")]
     #[must_use]
-    pub fn artifact(mut self, artifact: &crate::artifact::Artifact) -> Self {
-        self.instance = Some(sandboxed(artifact));
+    pub fn artifact(mut self, artifact: Artifact) -> Self {
+        self.instance = Some(boxed(artifact.instance().map_err(io::Error::other)));
+        self.restarted_by(Box::new(move || boxed(artifact.fresh())))
+    }
+
+    /// What makes a fresh instance after one has failed.
+    #[must_use]
+    pub fn restarted_by(mut self, factory: Factory) -> Self {
+        self.factory = Some(factory);
         self
     }
 
@@ -124,23 +138,44 @@ impl Builder {
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] without an address; the module's fault or what is wrong with its artifact as the
     /// source; what the system says to a timer or to random bytes.
-    pub fn build(self) -> io::Result<(Net, Driver)> {
+    pub fn build(mut self) -> io::Result<(Net, Driver)> {
+        if self.instance.is_none() {
+            self = self.bundled()?;
+        }
+        let options = self.options()?;
+        let instance = self.instance.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))?;
+        let mut stack = Stack::new(instance, options).map_err(io::Error::other)?;
+        if let Some(factory) = self.factory {
+            stack.supervise(factory);
+        }
+        let shared = Arc::new(Shared::new(State::new(stack, self.device)?));
+        Ok((Net::new(Arc::clone(&shared)), Driver::new(shared)))
+    }
+
+    fn options(&mut self) -> io::Result<Options> {
         let first = *self.addresses.first().ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "a stack needs an address of its own")
         })?;
         let seed = self.seed.map_or_else(random_seed, Ok)?;
         let mtu = self.mtu.unwrap_or_else(|| self.device.capabilities().mtu);
         let mut options = Options::new(first.address.into(), 0, mtu, seed);
-        options.config.addresses = self.addresses;
+        options.config.addresses = std::mem::take(&mut self.addresses);
         options.config.any_address = self.any_address;
-        options.config.settings = self.settings;
+        options.config.settings = std::mem::take(&mut self.settings);
+        options.config.connections = self.connections.unwrap_or(options.config.connections);
         options.sizes = self.sizes;
         options.memory = self.memory.unwrap_or(options.memory);
-        options.config.connections = self.connections.unwrap_or(options.config.connections);
-        let instance = self.instance.unwrap_or_else(bundled)?;
-        let stack = Stack::new(instance, options).map_err(io::Error::other)?;
-        let shared = Arc::new(Shared::new(State::new(stack, self.device)?));
-        Ok((Net::new(Arc::clone(&shared)), Driver::new(shared)))
+        Ok(options)
+    }
+
+    #[cfg(feature = "wasm")]
+    fn bundled(self) -> io::Result<Self> {
+        Ok(self.artifact(Artifact::bundled().map_err(io::Error::other)?))
+    }
+
+    #[cfg(not(feature = "wasm"))]
+    fn bundled(self) -> io::Result<Self> {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "no module is bundled without the feature `wasm`"))
     }
 
     /// Starts the module and drives it on a thread of its own, which ends when the stack is shut down or fails, or all
@@ -167,19 +202,8 @@ impl std::fmt::Debug for Builder {
 }
 
 #[cfg(feature = "wasm")]
-fn sandboxed(artifact: &crate::artifact::Artifact) -> io::Result<Box<dyn Instance>> {
-    let instance = artifact.instance().map_err(io::Error::other)?;
-    Ok(Box::new(instance))
-}
-
-#[cfg(feature = "wasm")]
-fn bundled() -> io::Result<Box<dyn Instance>> {
-    sandboxed(&crate::artifact::Artifact::bundled().map_err(io::Error::other)?)
-}
-
-#[cfg(not(feature = "wasm"))]
-fn bundled() -> io::Result<Box<dyn Instance>> {
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "no module is bundled without the feature `wasm`"))
+fn boxed<E>(instance: Result<crate::placement::wasm::Wasm, E>) -> Result<Box<dyn Instance>, E> {
+    instance.map(|instance| Box::new(instance) as Box<dyn Instance>)
 }
 
 fn random_seed() -> io::Result<[u64; 4]> {

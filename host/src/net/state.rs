@@ -312,7 +312,8 @@ impl State {
             longest_gap: Duration::from_nanos(self.longest_gap),
             device_errors: totals.device_errors,
             drops: self.stack.split_counters().dropped_in_all() + self.stack.join_counters().dropped,
-            faults: u64::from(self.stack.fault().is_some()),
+            faults: self.stack.fault_count(),
+            incidents: self.stack.incidents().cloned().collect(),
             fault: self.stack.fault().cloned(),
         }
     }

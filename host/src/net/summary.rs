@@ -2,6 +2,7 @@
 
 use super::info::Census;
 use crate::fault::Fault;
+use crate::supervise::Incident;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct Summary {
     pub drops: u64,
     /// How often the module failed.
     pub faults: u64,
+    /// The newest of them, oldest first.
+    pub incidents: Vec<Incident>,
     /// The fault that ended the stack, if one did.
     pub fault: Option<Arc<Fault>>,
 }
@@ -70,6 +73,9 @@ impl fmt::Display for Summary {
             self.drops,
             self.device_errors,
         )?;
+        if self.faults > 0 {
+            write!(f, ", {} faults", self.faults)?;
+        }
         match &self.fault {
             Some(fault) => write!(f, "; failed: {fault}"),
             None => Ok(()),
