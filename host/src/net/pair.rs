@@ -3,10 +3,10 @@
 use super::limits::PAIR_FRAMES;
 use crate::device::{Capabilities, Device, Offload};
 use crate::frame::{Frame, FramePool};
-use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One end of a [`pair`].
@@ -21,8 +21,9 @@ pub struct PairDevice {
 /// One direction.
 #[derive(Debug)]
 struct Way {
-    /// Readable while there may be frames.
-    signal: OwnedFd,
+    /// Readable while there may be frames: one byte is in it then.
+    signal: UnixStream,
+    bell: UnixStream,
     queue: Mutex<Queue>,
 }
 
@@ -36,8 +37,10 @@ struct Queue {
 
 impl Way {
     fn new() -> io::Result<Arc<Self>> {
-        let signal = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Arc::new(Self { signal, queue: Mutex::default() }))
+        let (signal, bell) = UnixStream::pair()?;
+        signal.set_nonblocking(true)?;
+        bell.set_nonblocking(true)?;
+        Ok(Arc::new(Self { signal, bell, queue: Mutex::default() }))
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -50,7 +53,7 @@ impl Way {
 /// dropped.
 ///
 /// # Errors
-/// What the system says to an `eventfd`.
+/// What the system says to a pair of Unix sockets, by which each end signals.
 pub fn pair(mtu: u32) -> io::Result<(PairDevice, PairDevice)> {
     let (there, back) = (Way::new()?, Way::new()?);
     let capabilities = Capabilities::full(mtu);
@@ -75,7 +78,7 @@ impl Device for PairDevice {
         let mut queue = self.arriving.queue();
         let Some((bytes, offload)) = queue.frames.pop_front() else {
             if std::mem::take(&mut queue.is_signalled) {
-                rustix::io::read(&self.arriving.signal, &mut [0; 8])?;
+                (&self.arriving.signal).read_exact(&mut [0])?;
             }
             return Ok(None);
         };
@@ -102,7 +105,7 @@ impl Device for PairDevice {
         parts.iter().for_each(|part| bytes.extend_from_slice(part));
         queue.frames.push_back((bytes, offload));
         if !std::mem::replace(&mut queue.is_signalled, true) {
-            rustix::io::write(&self.leaving.signal, &1_u64.to_ne_bytes())?;
+            (&self.leaving.bell).write_all(&[1])?;
         }
         Ok(true)
     }
