@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use bulkhead_namespace::Namespace;
+use serde_json::Value;
 
 use crate::guests;
 use crate::leftovers::Before;
@@ -25,6 +26,12 @@ const DISK: u64 = 2 * FILE + (256 << 20);
 /// The device, and our end and the kernel's end of it.
 const TUN: &str = "bh0";
 const ADDRESS: &str = "10.42.0.2";
+const NETWORK: &str = "10.42.0.2/24";
+/// What the device does for the stack, and how that is asked for.
+const DEVICES: [(&str, &[&str]); 2] = [
+    ("plain TUN, where every frame has at most 1500 bytes", &["--offload", "off"]),
+    ("TUN with checksum and segmentation offload, where the kernel has it", &[]),
+];
 /// How long the server may take to answer for the first time, and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -63,18 +70,25 @@ pub(crate) fn download(program: &Path) -> anyhow::Result<()> {
         enough_disk(space.folder())?;
         let original = space.folder().join("served").join("file");
         make_file(&original)?;
-        let mut server = Server::start(&space, program, original.parent().context("a file has a folder")?)?;
-        server.answers(&space)?;
-        let copy = space.folder().join("copy");
-        let outcome = fetch(&space, &copy);
-        let summary = server.end()?;
-        let (seconds, bytes) = outcome?;
-        compare(&original, &copy)?;
-        report(seconds, bytes, &summary);
+        for (device, flags) in DEVICES {
+            once(&space, program, &original, flags).with_context(|| device.to_owned())?.show(device);
+        }
     }
     before.nothing_new()?;
     say("nothing is left behind");
     Ok(())
+}
+
+/// One download, from a server that begins and ends with it.
+fn once(space: &Namespace, program: &Path, original: &Path, flags: &[&str]) -> anyhow::Result<Download> {
+    let mut server = Server::start(space, program, original.parent().context("a file has a folder")?, flags)?;
+    server.answers(space)?;
+    let copy = space.folder().join("copy");
+    let outcome = fetch(space, &copy);
+    let summary = server.end()?;
+    let (seconds, bytes) = outcome?;
+    compare(original, &copy)?;
+    Ok(Download { seconds, bytes, summary })
 }
 
 fn enough_disk(folder: &Path) -> anyhow::Result<()> {
@@ -100,28 +114,32 @@ fn make_file(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `bulkhead run http`, and what it prints.
+/// `bulkhead run http`. What it says to people is shown; its summary is kept.
 struct Server {
     child: Child,
-    lines: std::thread::JoinHandle<Vec<String>>,
+    summary: std::thread::JoinHandle<String>,
 }
 
 impl Server {
-    fn start(space: &Namespace, program: &Path, folder: &Path) -> anyhow::Result<Self> {
+    fn start(space: &Namespace, program: &Path, folder: &Path, flags: &[&str]) -> anyhow::Result<Self> {
         let mut command = space.command(program);
-        command.args(["run", "http"]).arg(folder).args(["--tun", TUN, "--address", ADDRESS]);
-        say(format!("in namespace {}: bulkhead run http DIR --tun {TUN} --address {ADDRESS}", space.name()));
-        // Both outputs into one pipe, so that they are read in the order in which they were written.
-        let (output, input) = std::io::pipe()?;
-        command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
-        let child = command.spawn().context("cannot start bulkhead")?;
-        // The command keeps the writing ends; without it the pipe ends with the program.
-        drop(command);
-        let lines = std::thread::spawn(move || {
-            let shown = BufReader::new(output).lines().map_while(Result::ok);
-            shown.inspect(|line| eprintln!("  | {line}")).collect()
+        command.args(["run", "http"]).arg(folder).args(["--tun", TUN, "--address", NETWORK]).args(flags);
+        let flags = flags.join(" ");
+        say(format!("in {}: bulkhead run http DIR --tun {TUN} --address {NETWORK} {flags}", space.name()));
+        command.arg("--json").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("cannot start bulkhead")?;
+        let (mut output, error) =
+            child.stdout.take().zip(child.stderr.take()).context("its outputs are ours")?;
+        std::thread::spawn(move || {
+            BufReader::new(error).lines().map_while(Result::ok).for_each(|line| eprintln!("  | {line}"));
         });
-        Ok(Self { child, lines })
+        let summary = std::thread::spawn(move || {
+            let mut text = String::new();
+            // What cannot be read is no summary, which is noticed where it is parsed.
+            let _ = output.read_to_string(&mut text);
+            text
+        });
+        Ok(Self { child, summary })
     }
 
     /// Waits for the first answer.
@@ -139,8 +157,8 @@ impl Server {
         bail!("bulkhead does not answer");
     }
 
-    /// Ctrl-C; returns what it has printed in all.
-    fn end(mut self) -> anyhow::Result<Vec<String>> {
+    /// Ctrl-C; returns its summary.
+    fn end(mut self) -> anyhow::Result<Value> {
         run(Command::new("kill").args(["-INT", &self.child.id().to_string()]))?;
         let begun = Instant::now();
         while self.child.try_wait()?.is_none() {
@@ -152,11 +170,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(10));
         }
         let status = self.child.wait()?;
-        let lines = self.lines.join().unwrap_or_default();
         if !status.success() {
             bail!("bulkhead ended with {status}");
         }
-        Ok(lines)
+        let text = self.summary.join().unwrap_or_default();
+        serde_json::from_str(&text).context("bulkhead printed no summary")
     }
 }
 
@@ -186,12 +204,35 @@ fn compare(original: &Path, copy: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn report(seconds: f64, bytes: u64, _summary: &[String]) {
-    let megabytes = bytes as f64 / 1e6;
-    say(format!(
-        "{} MiB in {seconds:.2} s: {:.2} Gbit/s ({:.0} MB/s)",
-        bytes >> 20,
-        megabytes * 8.0 / 1e3 / seconds,
-        megabytes / seconds
-    ));
+/// How a download went.
+struct Download {
+    seconds: f64,
+    bytes: u64,
+    /// What `bulkhead run --json` prints; times are nanoseconds.
+    summary: Value,
+}
+
+impl Download {
+    fn show(&self, device: &str) {
+        let seconds = |name: &str| self.summary[name].as_f64().unwrap_or(0.0) / 1e9;
+        let (module, host, all) = (seconds("module_ns"), seconds("host_cpu_ns"), seconds("cpu_ns"));
+        let steps = self.summary["steps"].as_f64().unwrap_or(0.0);
+        let share = |part: f64| if all > 0.0 { 100.0 * part / all } else { 0.0 };
+        say(format!("== {device}"));
+        say(format!(
+            "== {} MiB in {:.2} s: {:.2} Gbit/s; {} retransmissions, {} faults",
+            self.bytes >> 20,
+            self.seconds,
+            self.bytes as f64 * 8.0 / 1e9 / self.seconds,
+            self.summary["retransmissions"],
+            self.summary["faults"]
+        ));
+        say(format!(
+            "== of {all:.2} s CPU, {module:.2} s ({:.0} %) in the module ({steps} steps of {:.1} us), \
+             {host:.2} s ({:.0} %) in the host, files and HTTP included",
+            share(module),
+            if steps > 0.0 { module * 1e6 / steps } else { 0.0 },
+            share(host)
+        ));
+    }
 }
