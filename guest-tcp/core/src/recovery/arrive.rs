@@ -111,12 +111,16 @@ impl Recovery {
                 rack.on_delivered(run, now, min, echo);
             }
         });
+        // An acknowledgement of something out of order echoes the segment before the hole (RFC 7323 4.3): that says
+        // nothing about what is selectively acknowledged. RFC 8985 6.2 step 2 overlooks it; Linux does not ask either.
+        let no_echo = self.echo(None);
         let mss = self.window.mss;
+        let rack = &mut self.rack;
         if self.parameters.sack {
             for span in sorted(ack.sacks) {
                 self.board.sack(span, mss, |run| {
                     arrived.sacked(run, recover);
-                    rack.on_delivered(run, now, min, echo);
+                    rack.on_delivered(run, now, min, no_echo);
                 });
             }
         }

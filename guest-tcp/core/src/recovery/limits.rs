@@ -6,6 +6,8 @@ use bulkhead_wit::types::Time;
 
 /// The most bytes that one range to send covers: a datagram of 65,535 bytes with the largest headers that we write.
 pub const SUPER_SEGMENT: u64 = 65_535 - 120;
+/// A window is refilled in parts of at least this share of it, while it is full otherwise.
+pub const BURST_SHARE: u64 = 8;
 /// The most runs in a scoreboard; beyond it neighbours are merged, and RACK sees the later send time of both.
 /// Super-segments make few runs; it takes a queue that drops every second segment of 12 MB to come here.
 pub const RUNS: usize = 8192;

@@ -3,7 +3,7 @@
 use bulkhead_wit::types::Time;
 
 use super::api::{Next, Purpose, Reason, Span, Supply, Transmit};
-use super::limits::{SUPER_SEGMENT, UNPACED_SEGMENTS};
+use super::limits::{BURST_SHARE, SUPER_SEGMENT, UNPACED_SEGMENTS};
 use super::maybe::Maybe;
 use super::tlp::Tlp;
 use super::undo::Frto;
@@ -81,7 +81,18 @@ impl Recovery {
             false => self.pacing.quota(now, self.speed(), mss).ok_or(Reason::Pacing)?,
         };
         let most = room.min(quota).min(SUPER_SEGMENT);
+        let steady = self.phase == Phase::Open && !self.window.in_slow_start();
+        if length > most && steady && room < self.burst(quota) {
+            return Err(Reason::Congestion);
+        }
         Ok(if length > most { (most / mss).max(1) * mss } else { length })
+    }
+
+    /// What is worth a send while acknowledgements for the rest of the window are on their way: a part of the window
+    /// small enough that holding it back costs nothing, so that an acknowledgement clock of two segments still makes
+    /// super-segments (as Linux's `tcp_tso_should_defer`). Not in slow start, where bursts fill queues too soon.
+    fn burst(&self, quota: u64) -> u64 {
+        (self.window.cwnd / BURST_SHARE).min(quota).min(SUPER_SEGMENT / self.window.mss * self.window.mss)
     }
 
     /// Lost data again; RFC 9293 3.8.6.2.1 keeps a sender off what a shrunken window no longer admits, all but the

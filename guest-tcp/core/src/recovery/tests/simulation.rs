@@ -82,7 +82,7 @@ fn rfc8985_7_a_lost_tail_is_found_by_a_probe() {
     let outcome = &simulation.outcome;
     assert_eq!((outcome.timeouts, outcome.probes, outcome.resent), (0, 1, 1), "{outcome:?}");
     // The whole tail of a longer flight: the probe brings SACK, which brings RACK.
-    let network = Network { lost_segments: (8..=10).collect(), ..Network::default() };
+    let network = Network { lost_segments: (9..=11).collect(), ..Network::default() };
     let mut simulation = Simulation::new(modern(), network);
     assert!(simulation.transfer(10_000, 10 * SECOND));
     let outcome = &simulation.outcome;
