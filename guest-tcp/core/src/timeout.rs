@@ -6,8 +6,8 @@ use crate::limits::RTO_MAX;
 use crate::out::Context;
 use crate::recovery::TimerAction;
 use crate::state::State;
-use bulkhead_wit::NEVER;
 use bulkhead_wit::registry::reason;
+use bulkhead_wit::{NEVER, Time};
 
 /// Fires every timer of the connection that is due.
 pub(crate) fn fire(connection: &mut Connection, cx: &mut Context<'_>) {
@@ -18,6 +18,7 @@ pub(crate) fn fire(connection: &mut Connection, cx: &mut Context<'_>) {
     if connection.recovery.next_deadline().is_some_and(|at| at <= now)
         && connection.recovery.on_timer(now) == TimerAction::Timeout
         && connection.recovery.timeouts() > u32::from(connection.retries())
+        && !is_held_back(connection, now)
     {
         return give_up(connection, reason::TIMED_OUT);
     }
@@ -39,6 +40,14 @@ pub(crate) fn fire(connection: &mut Connection, cx: &mut Context<'_>) {
         emit::reset(connection, cx);
         connection.end(Ending::Gone(reason::LINGER, 0));
     }
+}
+
+/// RFC 9293 3.8.6.1: a peer that closes its window over what is in flight, and goes on to say so, is alive: the
+/// connection stays (MUST-37). As Linux, as long as something was heard within the largest timeout.
+fn is_held_back(connection: &Connection, now: Time) -> bool {
+    connection.send.window == 0
+        && connection.state.is_synchronized()
+        && now.saturating_sub(connection.activity.acked_at) < RTO_MAX
 }
 
 /// A soft error that ICMP told of explains the silence better than the silence does (RFC 5461).
@@ -69,7 +78,7 @@ fn keepalive(connection: &mut Connection, cx: &mut Context<'_>) {
         connection.deadlines.keepalive = NEVER;
         return;
     }
-    if connection.recovery.in_flight() > 0 || connection.state == State::SynSent {
+    if connection.recovery.waiting_since().is_some() || connection.state == State::SynSent {
         connection.deadlines.keepalive = cx.now.saturating_add(settings.keepalive_idle);
         return;
     }

@@ -1,5 +1,6 @@
 //! Settings, configuration and randomness.
 
+use crate::connection::parameters;
 use crate::instance::Keys;
 use crate::out::Context;
 use crate::settings::Refused;
@@ -25,6 +26,10 @@ pub(super) fn set(tables: &mut Tables, change: Change, cx: &mut Context<'_>) -> 
         setting::MAXSEG => {
             let mss = u32::from(connection.send_mss());
             connection.recovery.mss_changed(mss);
+        }
+        setting::MAX_PACING_RATE | setting::RTO_MIN | setting::CONGESTION => {
+            let parameters = parameters(&connection.settings);
+            connection.recovery.reconfigure(&parameters);
         }
         setting::QUICKACK if connection.settings.quickack => {
             connection.ack_now |= connection.deadlines.delayed_ack != bulkhead_wit::NEVER;

@@ -68,7 +68,6 @@ impl Recovery {
     /// An acceptable acknowledgement arrived (RFC 9293 3.10.7.4, fifth: SND.UNA =< SEG.ACK =< SND.NXT; an older one
     /// may be given too, for its SACK blocks).
     pub fn on_ack(&mut self, now: Time, ack: &Ack<'_>) -> Acked {
-        self.counters.last_ack_at = now;
         let before = self.board.una();
         let reducing = matches!(self.phase, Phase::Reduced | Phase::Recovery);
         // What ends a reduction counts for that alone.
@@ -116,7 +115,7 @@ impl Recovery {
         let no_echo = self.echo(None);
         let mss = self.window.mss;
         let rack = &mut self.rack;
-        if self.parameters.sack {
+        if self.traits.sack {
             for span in sorted(ack.sacks) {
                 self.board.sack(span, mss, |run| {
                     arrived.sacked(run, recover);
@@ -132,7 +131,7 @@ impl Recovery {
         let outstanding = self.board.outstanding();
         let duplicate = ack.to == una && !ack.carries && !ack.window_changed && outstanding > 0;
         arrived.duplicate = duplicate && arrived.advanced == 0;
-        if !self.parameters.sack {
+        if !self.traits.sack {
             self.deliver_without_sack(&mut arrived);
         }
         let pipe = self.in_flight();
@@ -278,7 +277,7 @@ impl Recovery {
 
     /// What is lost by now.
     pub(super) fn detect(&mut self, now: Time, advanced: bool) -> Found {
-        if self.parameters.sack {
+        if self.traits.sack {
             let path = self.path(now);
             return self.rack.detect(&mut self.board, &path);
         }
@@ -314,7 +313,7 @@ impl Recovery {
             if arrived.bytes > 0 || acked.reduced {
                 self.proportional(arrived.bytes, arrived.advanced > 0 && acked.lost == 0);
             }
-            if !self.parameters.sack && acked.lost > 0 {
+            if !self.traits.sack && acked.lost > 0 {
                 // RFC 6582 3.2 step 3: the next hole is sent again whatever the window says.
                 self.window.cwnd = self.window.cwnd.max(self.in_flight() + self.window.mss);
             }
@@ -361,7 +360,7 @@ impl Recovery {
         }
         if advanced {
             self.tlp.pending = false;
-            let partial = !self.parameters.sack && self.phase == Phase::Recovery;
+            let partial = !self.traits.sack && self.phase == Phase::Recovery;
             if !partial || self.newreno.on_partial() {
                 self.rto_at = self.rto_from(now);
             }

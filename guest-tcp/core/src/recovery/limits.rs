@@ -18,6 +18,10 @@ pub const RUNS_BEYOND_SEGMENTS: usize = 16;
 /// The largest congestion window in bytes: the most that the contract lets be in flight.
 pub const CWND: u64 = bulkhead_wit::limits::WINDOW;
 
+/// The most that can be outstanding: a window, a probe and a FIN, far below what 32 bits count. Nothing beyond it is
+/// offered.
+pub const OUTSTANDING: u64 = 2 * CWND;
+
 /// The retransmission timeout before the first sample (RFC 6298 2.1).
 pub const RTO_INITIAL: Time = SECOND;
 /// The same, if the SYN had to be retransmitted (RFC 6298 5.7).

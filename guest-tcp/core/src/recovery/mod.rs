@@ -30,6 +30,7 @@ mod send;
 mod tests;
 mod timer;
 mod tlp;
+mod traits;
 mod undo;
 mod usage;
 
@@ -53,6 +54,7 @@ use report::{Busy, Counters};
 use rtt::Rtt;
 use scoreboard::{Fate, Scoreboard};
 use tlp::Tlp;
+use traits::Traits;
 use undo::{Frto, Undo};
 use usage::Usage;
 
@@ -75,7 +77,7 @@ enum Phase {
 /// The send-side recovery state of one connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Recovery {
-    parameters: Parameters,
+    traits: Traits,
     window: Window,
     control: Control,
     board: Scoreboard,
@@ -110,11 +112,7 @@ impl Recovery {
     pub fn new(parameters: Parameters) -> Self {
         let mss = u64::from(parameters.mss.clamp(1, 0xffff));
         let mut recovery = Self {
-            parameters: Parameters {
-                mss: mss as u32,
-                rto_min: parameters.rto_min.min(limits::RTO_MAX),
-                ..parameters
-            },
+            traits: Traits::new(&parameters),
             window: Window { cwnd: mss, ssthresh: u64::MAX, mss },
             control: Control::new(parameters.algorithm),
             board: Scoreboard::default(),
@@ -144,8 +142,8 @@ impl Recovery {
     /// The handshake agreed on these: to be called before the SYN's acknowledgement is given to
     /// [`on_ack`](Self::on_ack).
     pub fn negotiated(&mut self, mss: u32, sack: bool, timestamps: bool) {
-        self.parameters.sack = sack;
-        self.parameters.timestamps = timestamps;
+        self.traits.sack = sack;
+        self.traits.timestamps = timestamps;
         self.mss_changed(mss);
         self.window.cwnd = self.initial_window();
     }
@@ -161,18 +159,18 @@ impl Recovery {
 
     /// Segments are cut at this size from now on: path MTU discovery (RFC 1191, RFC 8201) or `maxseg`.
     pub fn mss_changed(&mut self, mss: u32) {
-        self.parameters.mss = mss.clamp(1, 0xffff);
-        self.window.mss = u64::from(self.parameters.mss);
+        self.window.mss = u64::from(mss.clamp(1, 0xffff));
     }
 
-    /// Takes over another limit of the pacing rate, in bytes per second; 0 is none.
-    pub fn set_max_pacing_rate(&mut self, bytes_per_second: u64) {
-        self.parameters.max_pacing_rate = bytes_per_second;
-    }
-
-    /// Takes over another smallest retransmission timeout; it holds from the next arming of the timer on.
-    pub fn set_rto_min(&mut self, rto_min: Time) {
-        self.parameters.rto_min = rto_min.min(limits::RTO_MAX);
+    /// Takes over what may change while a connection lives: the congestion control, the smallest retransmission
+    /// timeout (from the next arming of the timer on), pacing and its limit. The window stays.
+    pub fn reconfigure(&mut self, parameters: &Parameters) {
+        if parameters.algorithm != self.traits.algorithm {
+            self.control = Control::new(parameters.algorithm);
+            self.undo = None;
+        }
+        let Traits { initial_window, sack, timestamps, .. } = self.traits;
+        self.traits = Traits { initial_window, sack, timestamps, ..Traits::new(parameters) };
     }
 
     /// What is in flight was too big for the path (ICMP: fragmentation needed): it is sent again at the new size,
@@ -198,7 +196,7 @@ impl Recovery {
 
     /// IW of RFC 6928: 10 segments whatever their size, as Linux.
     fn initial_window(&self) -> u64 {
-        (self.window.mss * u64::from(self.parameters.initial_window.clamp(1, 1024))).min(limits::CWND)
+        (self.window.mss * u64::from(self.traits.initial_window.max(1))).min(limits::CWND)
     }
 
     /// When the retransmission timer is due that is started now.
@@ -218,12 +216,12 @@ impl Recovery {
     }
 
     fn speed(&self) -> Speed {
-        let srtt = self.rtt.srtt().filter(|_| self.parameters.pacing);
-        Speed::new(&self.window, srtt, self.rtt.min(), self.parameters.max_pacing_rate)
+        let srtt = self.rtt.srtt().filter(|_| self.traits.pacing);
+        Speed::new(&self.window, srtt, self.rtt.min(), self.traits.max_pacing_rate)
     }
 
     fn echo(&self, at: Option<Time>) -> Echo {
-        Echo { at: at.filter(|_| self.parameters.timestamps), tick: self.parameters.timestamp_tick }
+        Echo { at: at.filter(|_| self.traits.timestamps), tick: self.traits.tick() }
     }
 
     /// SND.UNA as an offset.
@@ -244,7 +242,7 @@ impl Recovery {
     /// Bytes of payload in a full segment.
     #[must_use]
     pub fn mss(&self) -> u32 {
-        self.parameters.mss
+        self.window.mss as u32
     }
     /// The congestion window in bytes.
     #[must_use]
@@ -259,7 +257,7 @@ impl Recovery {
     /// The retransmission timeout, backed off.
     #[must_use]
     pub fn rto(&self) -> Time {
-        self.rtt.rto(self.parameters.rto_min)
+        self.rtt.rto(self.traits.rto_min())
     }
     /// The smoothed round-trip time, once there is one.
     #[must_use]

@@ -8,10 +8,10 @@ use super::limits::DUP_THRESH;
 /// What duplicate acknowledgements tell.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct NewReno {
-    duplicates: u32,
+    duplicates: u16,
     /// Bytes that duplicates stand for, a segment each: no longer in the network. That an unchanged window then
     /// lets a new segment out for each is limited transmit (RFC 3042).
-    arrived: u64,
+    arrived: u32,
     /// RFC 6582 `recover`: duplicates for data up to here may be of needless retransmissions.
     recover: u64,
     /// A partial acknowledgement came in this recovery.
@@ -21,9 +21,9 @@ pub(super) struct NewReno {
 impl NewReno {
     /// Bytes that left the network, as duplicates tell.
     pub(super) fn arrived(&self) -> u64 {
-        self.arrived
+        u64::from(self.arrived)
     }
-    pub(super) fn duplicates(&self) -> u32 {
+    pub(super) fn duplicates(&self) -> u16 {
         self.duplicates
     }
 
@@ -31,16 +31,16 @@ impl NewReno {
     pub(super) fn on_duplicate(&mut self, mss: u64, outstanding: u64) -> u64 {
         self.duplicates = self.duplicates.saturating_add(1);
         // The first segment is what is missing, so at least that did not arrive.
-        let most = outstanding.saturating_sub(mss).saturating_sub(self.arrived);
-        let credit = mss.min(most);
-        self.arrived += credit;
+        let most = outstanding.saturating_sub(mss).saturating_sub(self.arrived());
+        let credit = mss.min(most).min(u64::from(u32::MAX - self.arrived));
+        self.arrived += credit as u32;
         credit
     }
 
     /// SND.UNA advanced by `bytes`; how many of them are news. All but the first segment had been counted.
     pub(super) fn on_advance(&mut self, bytes: u64, mss: u64) -> u64 {
-        let counted = self.arrived.min(bytes.saturating_sub(mss));
-        self.arrived -= counted;
+        let counted = self.arrived().min(bytes.saturating_sub(mss));
+        self.arrived -= counted as u32;
         bytes - counted
     }
 
@@ -67,12 +67,12 @@ impl NewReno {
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         put(out, u64::from(self.duplicates));
-        put(out, self.arrived);
+        put(out, u64::from(self.arrived));
         put(out, self.recover);
         put(out, u64::from(self.partial));
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let (duplicates, arrived, recover) = (take_u32(from)?, take(from)?, take(from)?);
+        let (duplicates, arrived, recover) = (u16::try_from(take(from)?).ok()?, take_u32(from)?, take(from)?);
         Some(Self { duplicates, arrived, recover, partial: take_bool(from)? })
     }
 }

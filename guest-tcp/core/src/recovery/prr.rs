@@ -3,16 +3,16 @@
 
 use alloc::vec::Vec;
 
-use super::codec::{put, take};
+use super::codec::{put, take_u32};
 use super::limits::CWND;
 
 /// The variables of RFC 9937 section 6.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Prr {
     /// `RecoverFS`: the flight when the reduction began; 0 outside of one.
-    flight: u64,
-    delivered: u64,
-    sent: u64,
+    flight: u32,
+    delivered: u32,
+    sent: u32,
 }
 
 /// An acknowledgement during a reduction.
@@ -31,29 +31,29 @@ pub(super) struct Delivery {
 impl Prr {
     /// A reduction begins with `flight` outstanding.
     pub(super) fn begin(flight: u64) -> Self {
-        Self { flight: flight.max(1), delivered: 0, sent: 0 }
+        Self { flight: narrow(flight.max(1)), delivered: 0, sent: 0 }
     }
 
     /// Data was sent during the reduction.
     pub(super) fn on_sent(&mut self, bytes: u64) {
-        self.sent = self.sent.saturating_add(bytes);
+        self.sent = self.sent.saturating_add(narrow(bytes));
     }
 
     /// The congestion window after an acknowledgement.
     pub(super) fn on_ack(&mut self, ack: &Delivery) -> u64 {
-        self.delivered = self.delivered.saturating_add(ack.delivered);
+        self.delivered = self.delivered.saturating_add(narrow(ack.delivered));
+        let [flight, delivered, sent] = [self.flight, self.delivered, self.sent].map(u64::from);
         let mut quota = if ack.pipe > ack.ssthresh {
             // Proportional part: CEIL(prr_delivered * ssthresh / RecoverFS) - prr_out.
-            // 64 bits hold a window times a window; a recovery that delivers more goes on as if it had not.
-            let share = self.delivered.min(16 * CWND).saturating_mul(ack.ssthresh);
-            share.div_ceil(self.flight.max(1)).saturating_sub(self.sent)
+            let share = delivered * ack.ssthresh.min(CWND);
+            share.div_ceil(flight.max(1)).saturating_sub(sent)
         } else {
             // Conservative reduction bound, and with a safe acknowledgement slow start's.
-            let bound = self.delivered.saturating_sub(self.sent).max(ack.delivered);
+            let bound = delivered.saturating_sub(sent).max(ack.delivered);
             let bound = if ack.safe { bound + ack.mss } else { bound };
             bound.min(ack.ssthresh - ack.pipe)
         };
-        if self.sent == 0 && quota < ack.mss {
+        if sent == 0 && quota < ack.mss {
             quota = ack.mss; // the first retransmission leaves at once
         }
         ack.pipe.saturating_add(quota).max(ack.mss)
@@ -61,12 +61,17 @@ impl Prr {
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         for number in [self.flight, self.delivered, self.sent] {
-            put(out, number);
+            put(out, u64::from(number));
         }
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(Self { flight: take(from)?, delivered: take(from)?, sent: take(from)? })
+        Some(Self { flight: take_u32(from)?, delivered: take_u32(from)?, sent: take_u32(from)? })
     }
+}
+
+/// 4 GB are more than any recovery delivers; beyond them it goes on as if they were all.
+fn narrow(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -98,7 +103,7 @@ mod tests {
     #[test]
     fn rfc9937_bounds_below_the_threshold() {
         let ack = Delivery { delivered: MSS, safe: false, pipe: 2 * MSS, ssthresh: 10 * MSS, mss: MSS };
-        let mut prr = Prr { flight: 20 * MSS, delivered: 5 * MSS, sent: 5 * MSS };
+        let mut prr = Prr { flight: 20_000, delivered: 5000, sent: 5000 };
         assert_eq!(prr.on_ack(&ack), 3 * MSS);
         prr.on_sent(MSS);
         assert_eq!(prr.on_ack(&Delivery { safe: true, ..ack }), 4 * MSS);

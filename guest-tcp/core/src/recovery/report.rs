@@ -6,10 +6,9 @@ use alloc::vec::Vec;
 use bulkhead_wit::registry::info;
 use bulkhead_wit::types::Time;
 
-use super::api::{Algorithm, Parameters};
 use super::codec::{put, take, take_bool, take_u32};
 use super::congestion::{Control, Window};
-use super::limits::{DUP_THRESH, RTO_MAX};
+use super::limits::DUP_THRESH;
 use super::maybe::Maybe;
 use super::newreno::NewReno;
 use super::pacing::Pacing;
@@ -19,6 +18,7 @@ use super::rate::Rate;
 use super::rtt::Rtt;
 use super::scoreboard::Scoreboard;
 use super::tlp::Tlp;
+use super::traits::Traits;
 use super::undo::{Frto, Undo};
 use super::usage::Usage;
 use super::{Phase, Recovery};
@@ -26,19 +26,9 @@ use super::{Phase, Recovery};
 /// What is only counted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Counters {
-    pub(super) bytes_sent: u64,
     pub(super) resent_segments: u64,
-    pub(super) last_sent_at: Time,
-    pub(super) last_ack_at: Time,
     pub(super) dsacks: u32,
     pub(super) undone: u32,
-}
-
-impl Counters {
-    pub(super) fn on_sent(&mut self, now: Time, bytes: u64) {
-        self.bytes_sent = self.bytes_sent.saturating_add(bytes);
-        self.last_sent_at = now;
-    }
 }
 
 /// How long data was outstanding, and how long the peer's window was in the way.
@@ -104,19 +94,16 @@ impl Recovery {
         set(info::DELIVERED, self.rate.delivered().div_ceil(mss));
         set(info::PACING_RATE, self.speed().bytes_per_second());
         set(info::DELIVERY_RATE, self.rate.bytes_per_second());
-        set(info::LAST_DATA_SENT, now.saturating_sub(self.counters.last_sent_at));
-        set(info::LAST_ACK_RECV, now.saturating_sub(self.counters.last_ack_at));
         set(info::BUSY_TIME, total(self.busy.since, self.busy.total, now));
         set(info::RWND_LIMITED, total(self.busy.blocked_since, self.busy.blocked, now));
         set(info::DSACK_DUPS, u64::from(self.counters.dsacks));
-        set(info::BYTES_SENT, self.counters.bytes_sent);
         set(info::BYTES_ACKED, self.board.una().saturating_sub(1));
         set(info::UNDONE, u64::from(self.counters.undone));
     }
 
     /// Appends the canonical encoding of the state.
     pub fn save(&self, out: &mut Vec<u8>) {
-        save_parameters(&self.parameters, out);
+        self.traits.save(out);
         self.window.save(out);
         self.control.save(out);
         self.board.save(out);
@@ -140,12 +127,7 @@ impl Recovery {
         put(out, self.progress_at);
         put(out, self.idle_from);
         let counters = &self.counters;
-        for number in [counters.bytes_sent, counters.resent_segments] {
-            put(out, number);
-        }
-        for number in [counters.last_sent_at, counters.last_ack_at] {
-            put(out, number);
-        }
+        put(out, counters.resent_segments);
         put(out, u64::from(counters.dsacks));
         put(out, u64::from(counters.undone));
         self.busy.since.save(out);
@@ -157,8 +139,8 @@ impl Recovery {
     /// Takes a state off the front of `from`; None when it is not one that [`save`](Self::save) wrote.
     #[must_use]
     pub fn load(from: &mut &[u8]) -> Option<Self> {
-        let parameters = load_parameters(from)?;
-        let recovery = Self {
+        Some(Self {
+            traits: Traits::load(from)?,
             window: Window::load(from)?,
             control: Control::load(from)?,
             board: Scoreboard::load(from)?,
@@ -179,10 +161,7 @@ impl Recovery {
             progress_at: take(from)?,
             idle_from: take(from)?,
             counters: Counters {
-                bytes_sent: take(from)?,
                 resent_segments: take(from)?,
-                last_sent_at: take(from)?,
-                last_ack_at: take(from)?,
                 dsacks: take_u32(from)?,
                 undone: take_u32(from)?,
             },
@@ -192,36 +171,8 @@ impl Recovery {
                 total: take(from)?,
                 blocked: take(from)?,
             },
-            parameters,
-        };
-        (recovery.window.mss == u64::from(recovery.parameters.mss)).then_some(recovery)
+        })
     }
-}
-
-fn save_parameters(parameters: &Parameters, out: &mut Vec<u8>) {
-    put(out, u64::from(parameters.mss));
-    put(out, u64::from(parameters.initial_window));
-    put(out, u64::from(parameters.algorithm == Algorithm::Reno));
-    put(out, u64::from(parameters.sack));
-    put(out, u64::from(parameters.timestamps));
-    put(out, parameters.rto_min);
-    put(out, parameters.timestamp_tick);
-    put(out, u64::from(parameters.pacing));
-    put(out, parameters.max_pacing_rate);
-}
-
-fn load_parameters(from: &mut &[u8]) -> Option<Parameters> {
-    Some(Parameters {
-        mss: take_u32(from)?,
-        initial_window: take_u32(from)?,
-        algorithm: if take_bool(from)? { Algorithm::Reno } else { Algorithm::Cubic },
-        sack: take_bool(from)?,
-        timestamps: take_bool(from)?,
-        rto_min: take(from).filter(|&rto_min| rto_min <= RTO_MAX)?,
-        timestamp_tick: take(from)?,
-        pacing: take_bool(from)?,
-        max_pacing_rate: take(from)?,
-    })
 }
 
 fn load_phase(from: &mut &[u8]) -> Option<Phase> {

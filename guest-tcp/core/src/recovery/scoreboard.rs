@@ -9,7 +9,7 @@ use bulkhead_wit::types::Time;
 
 use super::api::Span;
 use super::codec::{put, take};
-use super::limits::{RUNS, RUNS_BEYOND_SEGMENTS};
+use super::limits::{OUTSTANDING, RUNS, RUNS_BEYOND_SEGMENTS};
 use super::rate::Stamp;
 
 /// What is believed of a run.
@@ -42,6 +42,11 @@ impl Run {
         self.end - self.start
     }
 
+    /// The same for the counters: what is outstanding is bounded by [`OUTSTANDING`].
+    fn length(&self) -> u32 {
+        self.len() as u32
+    }
+
     /// Whether `next` can be one run with this one without a word lost.
     fn continues(&self, next: &Self) -> bool {
         let alike = self.fate == next.fate && (self.fate == Fate::Sacked || self.again == next.again);
@@ -59,9 +64,9 @@ pub(super) struct Scoreboard {
     end: u64,
     /// Without gaps and in order, from `una` to `end`.
     runs: VecDeque<Run>,
-    sacked: u64,
-    lost: u64,
-    resent: u64,
+    sacked: u32,
+    lost: u32,
+    resent: u32,
 }
 
 impl Scoreboard {
@@ -79,18 +84,18 @@ impl Scoreboard {
         self.end - self.una
     }
     pub(super) fn sacked(&self) -> u64 {
-        self.sacked
+        u64::from(self.sacked)
     }
     pub(super) fn lost(&self) -> u64 {
-        self.lost
+        u64::from(self.lost)
     }
     /// Offsets of retransmissions in flight.
     pub(super) fn resent(&self) -> u64 {
-        self.resent
+        u64::from(self.resent)
     }
     /// RFC 6675 SetPipe.
     pub(super) fn pipe(&self) -> u64 {
-        self.outstanding() - self.sacked - self.lost
+        self.outstanding() - self.sacked() - self.lost()
     }
     pub(super) fn runs(&self) -> impl DoubleEndedIterator<Item = &Run> {
         self.runs.iter()
@@ -101,17 +106,17 @@ impl Scoreboard {
 
     fn count(&mut self, run: &Run) {
         match run.fate {
-            Fate::Sacked => self.sacked += run.len(),
-            Fate::Lost => self.lost += run.len(),
-            Fate::Flying if run.again => self.resent += run.len(),
+            Fate::Sacked => self.sacked += run.length(),
+            Fate::Lost => self.lost += run.length(),
+            Fate::Flying if run.again => self.resent += run.length(),
             Fate::Flying => {}
         }
     }
     fn discount(&mut self, run: &Run) {
         match run.fate {
-            Fate::Sacked => self.sacked -= run.len(),
-            Fate::Lost => self.lost -= run.len(),
-            Fate::Flying if run.again => self.resent -= run.len(),
+            Fate::Sacked => self.sacked -= run.length(),
+            Fate::Lost => self.lost -= run.length(),
+            Fate::Flying if run.again => self.resent -= run.length(),
             Fate::Flying => {}
         }
     }
@@ -119,7 +124,7 @@ impl Scoreboard {
     /// New data was sent: from `end` on.
     pub(super) fn push(&mut self, now: Time, to: u64, stamp: Stamp) {
         let run = Run { start: self.end, end: to, sent_at: now, stamp, fate: Fate::Flying, again: false };
-        if to <= self.end {
+        if to <= self.end || to - self.una > OUTSTANDING {
             return;
         }
         self.end = to;
@@ -414,6 +419,9 @@ impl Scoreboard {
                 _ => return None,
             };
             let run = Run { start, end, sent_at, stamp, fate, again };
+            if end - board.una > OUTSTANDING {
+                return None;
+            }
             board.end = end;
             board.count(&run);
             board.runs.push_back(run);

@@ -3,7 +3,7 @@
 use bulkhead_wit::types::Time;
 
 use super::api::{Next, Purpose, Reason, Span, Supply, Transmit};
-use super::limits::{BURST_SHARE, SUPER_SEGMENT, UNPACED_SEGMENTS};
+use super::limits::{BURST_SHARE, OUTSTANDING, SUPER_SEGMENT, UNPACED_SEGMENTS};
 use super::maybe::Maybe;
 use super::tlp::Tlp;
 use super::undo::Frto;
@@ -75,7 +75,7 @@ impl Recovery {
         if room < mss.min(length) {
             return Err(Reason::Congestion);
         }
-        let unpaced = self.board.end() <= UNPACED_SEGMENTS * mss && self.parameters.max_pacing_rate == 0;
+        let unpaced = self.board.end() <= UNPACED_SEGMENTS * mss && self.traits.max_pacing_rate == 0;
         let quota = match unpaced {
             true => SUPER_SEGMENT,
             false => self.pacing.quota(now, self.speed(), mss).ok_or(Reason::Pacing)?,
@@ -123,7 +123,8 @@ impl Recovery {
             return Next::Wait(Reason::Idle);
         }
         let windowed = supply.window_end < supply.end;
-        let usable = supply.end.min(supply.window_end).saturating_sub(from);
+        let most = self.board.una().saturating_add(OUTSTANDING);
+        let usable = supply.end.min(supply.window_end).min(most).saturating_sub(from);
         if usable == 0 {
             return Next::Wait(Reason::Window);
         }
@@ -140,7 +141,8 @@ impl Recovery {
     /// RFC 8985 7.3: a segment of new data if there is one, else the last segment again.
     fn probe(&self, supply: &Supply) -> Option<Span> {
         let (end, mss) = (self.board.end(), self.window.mss);
-        let fresh = Span::new(end, supply.end.min(supply.window_end).min(end + mss));
+        let most = self.board.una().saturating_add(OUTSTANDING);
+        let fresh = Span::new(end, supply.end.min(supply.window_end).min(end + mss).min(most));
         if !fresh.is_empty() {
             return Some(fresh);
         }
@@ -169,7 +171,6 @@ impl Recovery {
             return;
         }
         let bytes = span.len();
-        self.counters.on_sent(now, bytes);
         self.idle_from = now;
         let again = span.start < self.board.end();
         let probe = core::mem::take(&mut self.tlp.pending);
@@ -207,7 +208,7 @@ impl Recovery {
     /// RFC 6298 5.1, and the head's retransmission restarts the timer as Linux does; RFC 8985 7.2 and 7.3.
     fn arm_after_sending(&mut self, now: Time, again: bool, span: Span, probe: bool) {
         let rto_at = self.rto_from(now);
-        let head_again = again && self.parameters.sack && span.start == self.board.una();
+        let head_again = again && self.traits.sack && span.start == self.board.una();
         if self.rto_at.is_none() || head_again {
             self.rto_at = rto_at;
         }
@@ -221,7 +222,7 @@ impl Recovery {
 
     /// RFC 8985 7.2: with SACK, outside of recovery, with nothing known to be missing and no probe open.
     pub(super) fn may_probe(&self) -> bool {
-        self.parameters.sack
+        self.traits.sack
             && matches!(self.phase, Phase::Open | Phase::Reduced)
             && self.board.una() > 0
             && self.board.outstanding() > 0

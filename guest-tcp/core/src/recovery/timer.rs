@@ -75,7 +75,7 @@ impl Recovery {
         if self.board.front().is_some_and(|run| run.fate == Fate::Sacked) {
             self.board.renege(); // RFC 2018 section 8
         }
-        if self.parameters.sack {
+        if self.traits.sack {
             let path = self.path(now);
             self.rack.mark_on_timeout(&mut self.board, &path);
         } else {

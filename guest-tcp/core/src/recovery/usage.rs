@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use bulkhead_wit::types::Time;
 
-use super::codec::{put, take, take_bool};
+use super::codec::{put, take, take_bool, take_u32};
 use super::congestion::Window;
 
 /// The use of the window.
@@ -14,17 +14,18 @@ pub(super) struct Usage {
     /// The window was full at some time of this round.
     limited: bool,
     /// The largest flight of this round.
-    peak: u64,
+    peak: u32,
     /// The round ends when this offset is acknowledged.
     round_end: u64,
     /// The largest flight since `since`, the last time that the window was full or was adjusted.
-    used: u64,
+    used: u32,
     since: Time,
 }
 
 impl Usage {
     /// Something was sent, or could not be since the window was full (`full`).
     pub(super) fn note(&mut self, now: Time, flight: u64, full: bool, round: (u64, u64)) {
+        let flight = u32::try_from(flight).unwrap_or(u32::MAX);
         let (una, end) = round;
         if una >= self.round_end || full || (!self.limited && flight > self.peak) {
             self.limited = full;
@@ -40,7 +41,7 @@ impl Usage {
 
     /// Whether the window held the sender back, so that it may grow. In slow start it may be twice what was used.
     pub(super) fn is_limited(&self, window: &Window) -> bool {
-        self.limited || (window.in_slow_start() && window.cwnd < 2 * self.peak)
+        self.limited || (window.in_slow_start() && window.cwnd < 2 * u64::from(self.peak))
     }
 
     /// RFC 2861 section 3.1: for a whole RTO the window was not used: half way down to what was.
@@ -48,7 +49,7 @@ impl Usage {
         if now.saturating_sub(self.since) < rto {
             return;
         }
-        let used = self.used.max(initial);
+        let used = u64::from(self.used).max(initial);
         if used < window.cwnd && !self.is_limited(window) {
             keep_three_quarters(window);
             window.cwnd = (window.cwnd + used) / 2;
@@ -58,13 +59,13 @@ impl Usage {
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         put(out, u64::from(self.limited));
-        for number in [self.peak, self.round_end, self.used, self.since] {
+        for number in [u64::from(self.peak), self.round_end, u64::from(self.used), self.since] {
             put(out, number);
         }
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
         let limited = take_bool(from)?;
-        let (peak, round_end, used, since) = (take(from)?, take(from)?, take(from)?, take(from)?);
+        let (peak, round_end, used, since) = (take_u32(from)?, take(from)?, take_u32(from)?, take(from)?);
         Some(Self { limited, peak, round_end, used, since })
     }
 }

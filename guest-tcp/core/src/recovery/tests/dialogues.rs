@@ -338,7 +338,7 @@ fn a_cookie_connection_starts_untimed() {
 
 #[test]
 fn an_idle_connection_is_small() {
-    assert!(size_of::<Recovery>() <= 1000, "{}", size_of::<Recovery>());
+    assert!(size_of::<Recovery>() <= 544, "{}", size_of::<Recovery>());
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn table() {
     println!(
         "sizes {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}",
         size_of::<Recovery>(),
-        size_of::<Parameters>(),
+        size_of::<Traits>(),
         size_of::<Window>(),
         size_of::<Control>(),
         size_of::<Scoreboard>(),
