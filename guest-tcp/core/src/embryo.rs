@@ -1,7 +1,8 @@
 //! Half-open passive connections (SYN-RECEIVED after LISTEN): as little as a stranger may cost.
 
-use crate::arrive::Arrived;
+use crate::arrive::{Arrived, ecn};
 use crate::connection::{announced_mss, default_mss, scale_for};
+use crate::cookie;
 use crate::header::ip::Ip;
 use crate::header::options::Options;
 use crate::header::tcp::{Flags, Tcp};
@@ -14,7 +15,7 @@ use bulkhead_wit::limits::DEADLINE_MIN;
 use bulkhead_wit::{Endpoint, Handle, Time};
 
 /// What is remembered of a SYN.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Embryo {
     pub listener: u32,
     pub local: Endpoint,
@@ -33,11 +34,14 @@ pub(crate) struct Embryo {
     pub sent_at: Time,
     pub retransmitted: u8,
     pub deadline: Time,
-    /// The connection that was offered for it and is not decided, or was accepted.
+    /// The connection that was offered for it (0: none), and whether the host has still to decide.
     pub offered: Handle,
     pub undecided: bool,
-    /// The handshake is complete but for data (deferred accept), since then.
+    /// The handshake is complete and only data is waited for (deferred accept).
     pub completed: bool,
+    /// It was not kept but read from a cookie.
+    pub cookie: bool,
+    pub ecn: bool,
 }
 
 impl Embryo {
@@ -64,12 +68,25 @@ impl Embryo {
             offered: Handle::INSTANCE,
             undecided: false,
             completed: false,
+            cookie: false,
+            ecn: ecn::asked(settings.ecn, segment),
         }
     }
 
     /// The interval until the next SYN-ACK.
     pub(crate) fn backoff(&self) -> Time {
         RTO_INITIAL.checked_shl(u32::from(self.retransmitted.min(8))).unwrap_or(RTO_MAX).min(RTO_MAX)
+    }
+
+    /// The same without being kept: its number and timestamp remember it. Without timestamps, no other options.
+    pub(crate) fn into_cookie(mut self, instance: &Instance, now: Time) -> Self {
+        self.cookie = true;
+        self.ecn = false;
+        if self.timestamp.is_none() {
+            (self.peer_scale, self.sack) = (None, false);
+        }
+        self.iss = cookie::bake(instance, &self, now);
+        self
     }
 
     /// Sends the SYN-ACK, or tries again soon where there is no room.
@@ -96,14 +113,18 @@ impl Embryo {
 
     fn syn_ack(&self, listener: &Listener, cx: &Context<'_>) -> Segment {
         let settings = &listener.settings;
-        let offset = cx.instance.timestamp_offset(self.local, self.remote);
+        let value = if self.cookie {
+            cookie::timestamp(cx.instance, self, cx.now)
+        } else {
+            ticks(cx.now).wrapping_add(cx.instance.timestamp_offset(self.local, self.remote))
+        };
         let options = Options {
             mss: Some(announced_mss(settings, cx.instance, self.remote)),
             window_scale: self
                 .peer_scale
                 .map(|_| scale_for(listener.receive_max.max(listener.receive_first))),
             sack_permitted: self.sack,
-            timestamps: self.timestamp.map(|echo| (ticks(cx.now).wrapping_add(offset), echo)),
+            timestamps: self.timestamp.map(|echo| (value, echo)),
             ..Options::default()
         };
         let tcp = Tcp {
@@ -111,7 +132,7 @@ impl Embryo {
             destination_port: self.remote.port,
             seq: self.iss,
             ack: self.irs.plus(1),
-            flags: Flags::SYN.with(Flags::ACK),
+            flags: Flags::SYN.with(Flags::ACK).with_if(self.ecn, Flags::ECE),
             window: self.window,
             urgent: 0,
         };

@@ -1,6 +1,7 @@
 //! ICMP and `ICMPv6`: echo answered, errors about our segments checked and heeded.
 
 use crate::connection::{Connection, Ending};
+use crate::embryo::Embryo;
 use crate::entity::EntityKind;
 use crate::header::icmp::{Complaint, Quoted, echo_reply, parse_error};
 use crate::header::ip::Ip;
@@ -110,4 +111,31 @@ pub(crate) fn too_big(connection: &mut Connection, mtu: u32, cx: &mut Context<'_
     }
     let warning = Reason { connection: connection.handle, reason: reason::PATH_MTU, value: mtu };
     cx.out.event(Event::Warned(warning));
+}
+
+/// The host's "unreachable" in answer to a stranger's SYN (RFC 792, RFC 4443 3.1), which quotes it: ends, ports and
+/// sequence number are all that a peer looks at.
+pub(crate) fn unreachable(embryo: &Embryo, code: u16, cx: &mut Context<'_>) {
+    if cx.out.room().is_none() {
+        return;
+    }
+    let v4 = embryo.local.address.is_v4();
+    let settings = &cx.instance.settings;
+    let ours = Ip {
+        source: embryo.local.address,
+        destination: embryo.remote.address,
+        ttl: settings.ttl,
+        traffic_class: 0,
+    };
+    let theirs = Ip { source: ours.destination, destination: ours.source, ttl: 64, traffic_class: 0 };
+    let headers = &mut cx.out.outputs.headers;
+    let start = headers.len();
+    ours.build(if v4 { protocol::ICMP } else { protocol::ICMPV6 }, false, headers);
+    let transport = headers.len() - start;
+    headers.extend_from_slice(&[if v4 { 3 } else { 1 }, code as u8, 0, 0, 0, 0, 0, 0]);
+    theirs.build(protocol::TCP, true, headers);
+    headers.extend_from_slice(&embryo.remote.port.to_be_bytes());
+    headers.extend_from_slice(&embryo.local.port.to_be_bytes());
+    headers.extend_from_slice(&embryo.irs.0.to_be_bytes());
+    cx.out.push(start, transport, Payload::default());
 }

@@ -94,6 +94,8 @@ pub(crate) struct Instance {
     pub echo_rate: Rate,
     /// How many opens have chosen a port (RFC 6056 3.3.3).
     pub port_counter: u32,
+    /// When a cookie was sent last.
+    pub cookies_at: Option<Time>,
 }
 
 impl Default for Instance {
@@ -115,6 +117,7 @@ impl Default for Instance {
             challenges: Rate::new(),
             echo_rate: Rate::new(),
             port_counter: 0,
+            cookies_at: None,
         }
     }
 }
@@ -165,6 +168,11 @@ impl Instance {
     /// RFC 7323 5.4: where a connection's timestamp clock starts, unlike any other's.
     pub(crate) fn timestamp_offset(&self, local: Endpoint, remote: Endpoint) -> u32 {
         self.keys.timestamps.secret(&tuple_words(local, remote)) as u32
+    }
+
+    /// Whether a cookie that was sent may still come back: otherwise none is looked for.
+    pub(crate) fn expects_cookies(&self, now: Time) -> bool {
+        self.cookies_at.is_some_and(|at| now.saturating_sub(at) < limits::COOKIE_LIFE)
     }
 
     /// RFC 5961 7: whether one more challenge acknowledgement may be sent.

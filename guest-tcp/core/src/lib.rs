@@ -6,7 +6,7 @@
 //! - `header`: IPv4, IPv6, TCP, options and ICMP, parsed and built;
 //! - `demux`, `tables`, `slab`, `entity`: whose segment it is, and everything that the stack keeps of its peers;
 //! - `arrive`: SEGMENT ARRIVES, a file per step of RFC 9293 3.10.7; `reassembly` for what lies beyond a hole;
-//! - `listener`, `embryo`, `time_wait`: what comes before a connection and what remains of it;
+//! - `listener`, `embryo`, `cookie`, `time_wait`: what comes before a connection and what remains of it;
 //! - `connection`, `state`, `settings`: the transmission control block;
 //! - [`recovery`]: what was sent and is not acknowledged: loss, timers, congestion;
 //! - `call`: OPEN, CLOSE, ABORT, STATUS and the contract's own calls;
@@ -22,6 +22,7 @@ extern crate alloc;
 mod arrive;
 mod call;
 mod connection;
+mod cookie;
 mod demux;
 mod embryo;
 mod emit;

@@ -48,6 +48,10 @@ pub(crate) const KEEPALIVE_INTERVAL: Time = 75 * SECOND;
 pub(crate) const KEEPALIVE_COUNT: u8 = 9;
 /// FIN-WAIT-2 without a reader (Linux: `tcp_fin_timeout`).
 pub(crate) const FIN_WAIT_2: Time = 60 * SECOND;
+/// How long after the last SYN cookie one may come back.
+pub(crate) const COOKIE_LIFE: Time = 128 * SECOND;
+/// How long an offer waits for the host's decision.
+pub(crate) const OFFER: Time = 60 * SECOND;
 /// TIME-WAIT: 2 MSL (Linux: `TCP_TIMEWAIT_LEN`).
 pub(crate) const TIME_WAIT: Time = 60 * SECOND;
 /// Connections in TIME-WAIT; beyond it the oldest makes way.

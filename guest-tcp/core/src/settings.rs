@@ -75,7 +75,7 @@ impl Default for Settings {
             sack: true,
             window_scale: true,
             pmtu_discover: true,
-            ecn: 0,
+            ecn: 2,
             ttl: limits::TTL,
             traffic_class: 0,
             keepalive_count: limits::KEEPALIVE_COUNT,

@@ -3,11 +3,10 @@
 use crate::Tcp;
 use crate::arrive::{self, Arrived};
 use crate::call;
-use crate::embryo::Embryo;
 use crate::emit::{self, Progress};
 use crate::entity::{Entity, EntityKind};
 use crate::icmp;
-use crate::limits::{SYN_ACK_RETRIES, TIMERS_PER_STEP};
+use crate::limits::TIMERS_PER_STEP;
 use crate::out::{Context, Out};
 use crate::tables::Tables;
 use crate::time_wait::Then;
@@ -53,6 +52,10 @@ fn arrive_position(tables: &mut Tables, position: &Position, cx: &mut Context<'_
     let consumed = position.consumed.min(receive.next);
     let was_read = consumed > receive.consumed;
     receive.consumed = receive.consumed.max(consumed);
+    if receive.tuning.consumed(cx.now, receive.consumed, receive.mss, receive.max) {
+        connection.marked = true;
+    }
+    let receive = &connection.receive;
     // A window that was closed is announced as soon as it opens by as much as RFC 9293 3.8.6.2.2 asks for; Linux's
     // measure for the rest is twice what is left (`tcp_cleanup_rbuf`).
     let clamp = connection.settings.window_clamp;
@@ -128,7 +131,7 @@ fn fire_timers(tables: &mut Tables, cx: &mut Context<'_>) {
                 tables.settle(number, cx);
                 defer(tables, entity, cx.now);
             }
-            EntityKind::Embryo => fire_embryo(tables, number, cx),
+            EntityKind::Embryo => arrive::listen::fire(tables, number, cx),
             EntityKind::TimeWait => tables.remove_time_wait(key, number),
         }
     }
@@ -138,23 +141,6 @@ fn fire_timers(tables: &mut Tables, cx: &mut Context<'_>) {
 fn defer(tables: &mut Tables, entity: Entity, now: Time) {
     if tables.timers.first().is_some_and(|(at, first)| at <= now && first == entity) {
         tables.timers.set(entity, now + 1);
-    }
-}
-
-/// A SYN-ACK again, or the end of the waiting.
-fn fire_embryo(tables: &mut Tables, number: u32, cx: &mut Context<'_>) {
-    let listeners = &tables.listeners;
-    let Some(embryo) = tables.embryos.get_mut(number) else { return };
-    let given_up = embryo.retransmitted >= SYN_ACK_RETRIES;
-    match listeners.get(embryo.listener) {
-        Some(listener) if !given_up => {
-            Embryo::send_again(embryo, listener, cx);
-            let deadline = embryo.deadline;
-            tables.timers.set(Entity::embryo(number), deadline);
-        }
-        _ => {
-            tables.remove_embryo(cx.instance.keys.table, number);
-        }
     }
 }
 

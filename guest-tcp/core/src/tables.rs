@@ -13,7 +13,7 @@ use crate::slab::Slab;
 use crate::time_wait::TimeWait;
 use crate::timer::Timers;
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use bulkhead_wit::registry::reason;
 use bulkhead_wit::{Endpoint, Event, Handle, NEVER, Reason};
@@ -34,8 +34,8 @@ pub(crate) struct Tables {
     marked: Vec<u32>,
     /// Ends of connections that were closed in this step: the host frees them only after it.
     closed: Vec<(Endpoint, Endpoint)>,
-    /// Embryos whose offer is undecided.
-    pub offers: u32,
+    /// Embryos that were offered, by the place that is reserved for their connection.
+    pub offers: BTreeMap<u32, u32>,
 }
 
 /// The hash of a handle that the host numbered.
@@ -108,7 +108,9 @@ impl Tables {
     /// Puts a saved embryo back at its place.
     pub(crate) fn restore_embryo(&mut self, key: Key, number: u32, embryo: Embryo) -> bool {
         self.embryos.grow_to(number);
-        self.offers += u32::from(embryo.undecided);
+        if embryo.offered != Handle::INSTANCE {
+            self.offers.insert(embryo.offered.slot(), number);
+        }
         self.timers.set(Entity::embryo(number), embryo.deadline);
         let restored = self.embryos.occupy(number, embryo);
         self.bind(key, Entity::embryo(number));
@@ -124,11 +126,23 @@ impl Tables {
         restored
     }
 
-    /// Takes an embryo away.
+    /// Ends an embryo; one that was offered is gone for the host too.
+    pub(crate) fn end_embryo(&mut self, number: u32, why: u16, cx: &mut Context<'_>) {
+        let Some(embryo) = self.remove_embryo(cx.instance.keys.table, number) else { return };
+        if embryo.offered != Handle::INSTANCE {
+            self.connections.release(embryo.offered.slot());
+            self.closed.push((embryo.local, embryo.remote));
+            cx.out.event(Event::Closed(Reason { connection: embryo.offered, reason: why, value: 0 }));
+        }
+    }
+
+    /// Takes an embryo away; the place of its connection stays reserved.
     pub(crate) fn remove_embryo(&mut self, key: Key, number: u32) -> Option<Embryo> {
         self.unbind(key, Entity::embryo(number));
         let embryo = self.embryos.release(number)?;
-        self.offers -= u32::from(embryo.undecided);
+        if embryo.offered != Handle::INSTANCE {
+            self.offers.remove(&embryo.offered.slot());
+        }
         Some(embryo)
     }
 

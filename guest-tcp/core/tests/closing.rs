@@ -116,7 +116,7 @@ fn a_new_syn_in_time_wait_begins_anew() {
 
 #[test]
 fn a_fin_beyond_a_hole_is_told_at_once_and_taken_later() {
-    let (mut host, mut peer, handle) = server();
+    let (mut host, peer, handle) = server();
     let base = peer.seq;
     let fin = peer.at(base + 100, FIN | ACK, 50);
     host.inject(&fin);

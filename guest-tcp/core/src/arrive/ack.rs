@@ -71,9 +71,10 @@ fn acknowledge(
         echoed: syn_sent::echoed(connection, segment, cx.now),
         window_changed,
         carries: segment.sequence_length() > 0,
-        ecn_echo: false,
+        ecn_echo: connection.negotiated.ecn && segment.has(Flags::ECE) && !segment.has(Flags::SYN),
     };
-    let _ = connection.recovery.on_ack(cx.now, &ack);
+    let acked = connection.recovery.on_ack(cx.now, &ack);
+    connection.send.cwr |= acked.reduced && connection.negotiated.ecn;
     connection.activity.acked_at = cx.now;
     connection.send.probes = 0;
     if to > una {

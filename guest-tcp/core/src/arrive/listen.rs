@@ -3,11 +3,13 @@
 use super::acceptability::in_window;
 use super::{Arrived, ack, closed, syn_sent};
 use crate::connection::{Begin, Connection};
+use crate::cookie;
 use crate::embryo::Embryo;
 use crate::emit;
 use crate::entity::Entity;
 use crate::header::options::Options;
 use crate::header::tcp::Flags;
+use crate::limits::{OFFER, SYN_ACK_RETRIES};
 use crate::listener::Listener;
 use crate::out::Context;
 use crate::recovery::{Ack, Span};
@@ -15,7 +17,8 @@ use crate::seq::Seq;
 use crate::state::State;
 use crate::tables::Tables;
 use alloc::boxed::Box;
-use bulkhead_wit::{Event, Handle, Opening};
+use bulkhead_wit::registry::reason;
+use bulkhead_wit::{Decide, Event, Handle, Listening, NEVER, Opening, Verdict};
 
 /// A segment that no connection takes: perhaps a listener does.
 pub(crate) fn arrive(tables: &mut Tables, segment: &Arrived, cx: &mut Context<'_>) {
@@ -23,24 +26,105 @@ pub(crate) fn arrive(tables: &mut Tables, segment: &Arrived, cx: &mut Context<'_
     let Some(listener) = tables.listeners.find(segment.local, ours) else {
         return closed::arrive(segment, cx);
     };
-    // First: a reset is ignored. Second: an acknowledgement is reset. Third: a SYN.
+    // First: a reset is ignored.
     if segment.has(Flags::RST) {
         return;
     }
+    // Second: an acknowledgement is reset, unless it brings one of our cookies back.
     if segment.has(Flags::ACK) {
-        return emit::reset_for(segment, cx);
+        let number = listener.number;
+        let read = |cx: &Context<'_>| cookie::read(cx.instance, segment, cx.now);
+        let baked =
+            if cx.instance.expects_cookies(cx.now) && !segment.has(Flags::SYN) { read(cx) } else { None };
+        return match baked {
+            Some(embryo) => {
+                cx.instance.counters.cookies_received += 1;
+                complete(tables, None, &Embryo { listener: number, ..embryo }, segment, cx);
+            }
+            None => emit::reset_for(segment, cx),
+        };
     }
+    // Third: a SYN.
     if !segment.has(Flags::SYN) || segment.has(Flags::FIN) {
         cx.instance.counters.dropped += 1;
         return;
     }
     let mut embryo = Embryo::new(segment, listener, cx.instance, cx.now);
+    if listener.how.contains(Listening::DEFER) {
+        return offer(tables, embryo, segment, cx);
+    }
     if tables.embryos.len() >= cx.instance.embryos {
-        cx.instance.counters.backlog_drops += 1;
+        cx.instance.cookies_at = Some(cx.now);
+        cx.instance.counters.cookies_sent += 1;
+        let mut embryo = embryo.into_cookie(cx.instance, cx.now);
+        embryo.send_syn_ack(listener, cx);
         return;
     }
-    let _ = embryo.send_syn_ack(listener, cx);
+    embryo.send_syn_ack(listener, cx);
     tables.add_embryo(cx.instance.keys.table, cx.instance.embryos, embryo);
+}
+
+/// A deferring listener lets the host decide before the stranger hears anything. The one state that comes before the
+/// handshake, so it is bounded, and there are no cookies for it.
+fn offer(tables: &mut Tables, mut embryo: Embryo, segment: &Arrived, cx: &mut Context<'_>) {
+    let listener = tables.listeners.get(embryo.listener);
+    let free =
+        (tables.offers.len() as u32) < cx.instance.offers && listener.is_some_and(Listener::has_credit);
+    let place = if free { tables.connections.reserve(cx.instance.connections) } else { None };
+    let Some((slot, generation)) = place else {
+        cx.instance.counters.backlog_drops += 1;
+        return;
+    };
+    embryo.offered = Handle::by_module(slot, generation);
+    embryo.undecided = true;
+    embryo.deadline = cx.now.saturating_add(OFFER);
+    let most = cx.instance.embryos.saturating_add(cx.instance.offers);
+    let Some(number) = tables.add_embryo(cx.instance.keys.table, most, embryo) else {
+        tables.connections.release(slot);
+        return;
+    };
+    tables.offers.insert(slot, number);
+    cx.out.event(Event::Offered(Opening {
+        listener: embryo.listener,
+        connection: embryo.offered,
+        segment: segment.index,
+        receive_base: embryo.irs.plus(1).0,
+        send_base: 0,
+        mss: embryo.peer_mss,
+    }));
+}
+
+/// The host's decision about an offered connection.
+pub(crate) fn decide(tables: &mut Tables, decide: Decide, cx: &mut Context<'_>) -> Result<(), u16> {
+    let number = *tables.offers.get(&decide.connection.slot()).ok_or(reason::UNKNOWN)?;
+    let embryo = tables.embryos.get_mut(number).ok_or(reason::UNKNOWN)?;
+    if embryo.offered != decide.connection || !embryo.undecided {
+        return Err(reason::UNKNOWN);
+    }
+    match decide.verdict {
+        Verdict::Accept => {
+            embryo.undecided = false;
+            embryo.sent_at = cx.now;
+            if let Some(listener) = tables.listeners.get(embryo.listener) {
+                embryo.send_syn_ack(listener, cx);
+            }
+            let deadline = embryo.deadline;
+            tables.timers.set(Entity::embryo(number), deadline);
+            return Ok(());
+        }
+        Verdict::Reset => refuse(embryo, cx),
+        Verdict::Unreachable => crate::icmp::unreachable(embryo, decide.code, cx),
+        Verdict::Drop => {}
+    }
+    tables.end_embryo(number, reason::REFUSED, cx);
+    Ok(())
+}
+
+/// A reset for an embryo: in answer to its SYN, or at the place that our SYN-ACK made.
+fn refuse(embryo: &Embryo, cx: &mut Context<'_>) {
+    let seq = if embryo.undecided { Seq(0) } else { embryo.iss.plus(1) };
+    let reset = (seq, embryo.irs.plus(1), Flags::RST.with(Flags::ACK));
+    emit::reset_plain(embryo.local, embryo.remote, reset, cx);
 }
 
 /// A segment for an embryo.
@@ -58,38 +142,56 @@ pub(crate) fn embryo(tables: &mut Tables, number: u32, segment: &Arrived, cx: &m
     let length = i64::from(segment.sequence_length());
     if old || !in_window(start, length, 0, i64::from(found.window)) {
         cx.instance.counters.dropped += 1;
-        if !segment.has(Flags::RST) && cx.instance.may_challenge(cx.now) {
-            found.send_ack(cx);
-        }
-        return;
+        return challenge(&found, segment, cx);
     }
     if segment.has(Flags::RST) {
         // RFC 5961 3.2; the listener stays as it was (RFC 9293 3.10.7.4, second).
-        if start == 0 {
-            cx.instance.counters.resets_in += 1;
-            tables.remove_embryo(cx.instance.keys.table, number);
-        } else if cx.instance.may_challenge(cx.now) {
-            found.send_ack(cx);
+        if start != 0 {
+            return challenge(&found, segment, cx);
         }
-        return;
+        cx.instance.counters.resets_in += 1;
+        return tables.end_embryo(number, reason::RESET, cx);
     }
     if segment.has(Flags::SYN) {
         // RFC 9293 3.10.7.4, fourth: back to LISTEN; the peer begins anew.
-        tables.remove_embryo(cx.instance.keys.table, number);
-        return;
+        return tables.end_embryo(number, reason::RESET, cx);
     }
-    if !segment.has(Flags::ACK) {
+    if !segment.has(Flags::ACK) || found.undecided {
         return;
     }
     if !ack::completes(segment, found.iss) {
         return emit::reset_for(segment, cx);
     }
-    complete(tables, number, &found, segment, cx);
+    if !waits_for_data(tables, number, segment, cx) {
+        complete(tables, Some(number), &found, segment, cx);
+    }
+}
+
+fn challenge(embryo: &Embryo, segment: &Arrived, cx: &mut Context<'_>) {
+    let reset = segment.has(Flags::RST) && segment.tcp.seq.is_before(embryo.irs.plus(1));
+    if !reset && !embryo.undecided && cx.instance.may_challenge(cx.now) {
+        embryo.send_ack(cx);
+    }
+}
+
+/// Deferred accept: a bare acknowledgement is not news until the time for data is over (Linux: `TCP_DEFER_ACCEPT`).
+fn waits_for_data(tables: &mut Tables, number: u32, segment: &Arrived, cx: &Context<'_>) -> bool {
+    let Some(embryo) = tables.embryos.get_mut(number) else { return false };
+    let wait = tables.listeners.get(embryo.listener).map_or(0, |listener| listener.settings.defer_accept);
+    let until = embryo.sent_at.saturating_add(wait);
+    if wait == 0 || segment.length > 0 || segment.has(Flags::FIN) || until <= cx.now {
+        return false;
+    }
+    embryo.completed = true;
+    // At the end of the wait the SYN-ACK goes out again, and its acknowledgement counts.
+    embryo.deadline = until;
+    tables.timers.set(Entity::embryo(number), until);
+    true
 }
 
 /// The same SYN again: our SYN-ACK was lost.
 fn repeat(tables: &mut Tables, number: u32, cx: &mut Context<'_>) {
-    let Some(embryo) = tables.embryos.get_mut(number) else { return };
+    let Some(embryo) = tables.embryos.get_mut(number).filter(|embryo| !embryo.undecided) else { return };
     let Some(listener) = tables.listeners.get(embryo.listener) else { return };
     if embryo.send_syn_ack(listener, cx) {
         cx.instance.counters.retrans += 1;
@@ -100,21 +202,48 @@ fn repeat(tables: &mut Tables, number: u32, cx: &mut Context<'_>) {
     tables.timers.set(Entity::embryo(number), deadline);
 }
 
+/// An embryo's deadline: its SYN-ACK again, or the end of the waiting.
+pub(crate) fn fire(tables: &mut Tables, number: u32, cx: &mut Context<'_>) {
+    let listeners = &tables.listeners;
+    let Some(embryo) = tables.embryos.get_mut(number) else { return };
+    match listeners.get(embryo.listener) {
+        Some(listener) if embryo.retransmitted < SYN_ACK_RETRIES && !embryo.undecided => {
+            embryo.send_again(listener, cx);
+            let deadline = embryo.deadline;
+            tables.timers.set(Entity::embryo(number), deadline);
+        }
+        Some(_) => tables.end_embryo(number, reason::TIMED_OUT, cx),
+        None => {
+            refuse(embryo, cx);
+            tables.end_embryo(number, reason::ABORTED, cx);
+        }
+    }
+}
+
 /// The handshake is complete: the embryo becomes a connection, if its listener has credit left.
-fn complete(tables: &mut Tables, number: u32, embryo: &Embryo, segment: &Arrived, cx: &mut Context<'_>) {
+fn complete(
+    tables: &mut Tables,
+    number: Option<u32>,
+    embryo: &Embryo,
+    segment: &Arrived,
+    cx: &mut Context<'_>,
+) {
     let key = cx.instance.keys.table;
     let Some(listener) = tables.listeners.get_mut(embryo.listener) else { return };
-    if !listener.has_credit() {
-        // As in Linux: the acknowledgement counts as lost, the SYN-ACK goes out again in time.
-        cx.instance.counters.backlog_drops += 1;
-        return;
-    }
-    let Some((slot, generation)) = tables.connections.reserve(cx.instance.connections) else {
+    // As in Linux: without credit the acknowledgement counts as lost, the SYN-ACK goes out again in time.
+    let place = if !listener.has_credit() {
+        None
+    } else if embryo.offered != Handle::INSTANCE {
+        Some(embryo.offered)
+    } else {
+        let place = tables.connections.reserve(cx.instance.connections);
+        place.map(|(slot, generation)| Handle::by_module(slot, generation))
+    };
+    let Some(handle) = place else {
         cx.instance.counters.backlog_drops += 1;
         return;
     };
     listener.accepted += 1;
-    let handle = Handle::by_module(slot, generation);
     let connection = accept(embryo, listener, handle, segment, cx);
     cx.out.event(Event::Accepted(Opening {
         listener: embryo.listener,
@@ -124,7 +253,10 @@ fn complete(tables: &mut Tables, number: u32, embryo: &Embryo, segment: &Arrived
         send_base: connection.send.iss.plus(1).0,
         mss: connection.send_mss(),
     }));
-    tables.remove_embryo(key, number);
+    if let Some(number) = number {
+        tables.remove_embryo(key, number);
+    }
+    let slot = handle.slot();
     tables.add(key, slot, connection);
     if let Some(connection) = tables.connections.get_mut(slot) {
         super::arrive(connection, segment, cx);
@@ -157,28 +289,23 @@ fn accept(
         timestamps: embryo.timestamp.map(|value| (value, 0)),
         ..Options::default()
     };
-    connection.recovery.on_sent(embryo.sent_at, Span::new(0, 1));
+    // Karn's rule where the SYN-ACK was sent twice; a cookie does not know when it was sent.
+    let sent_at = if embryo.cookie { cx.now } else { embryo.sent_at };
+    connection.recovery.on_sent(sent_at, Span::new(0, 1));
     if embryo.retransmitted > 0 {
-        connection.recovery.on_sent(embryo.sent_at, Span::new(0, 1));
+        connection.recovery.on_sent(sent_at, Span::new(0, 1));
     }
     syn_sent::negotiate(&mut connection, &options, embryo.timestamp_at);
+    connection.negotiated.ecn = embryo.ecn;
     connection.receive.base = embryo.irs.plus(1);
-    connection.receive.edge = u64::from(embryo.window).min(connection.receive.limit);
+    let window = if embryo.cookie { u64::from(u16::MAX) } else { u64::from(embryo.window) };
+    connection.receive.edge = window.min(connection.receive.limit);
     connection.send.window_seq = embryo.irs;
     connection.send.window_ack = 1;
     connection.state = State::Established;
-    let echoed = syn_sent::echoed(&connection, segment, cx.now);
+    let echoed = syn_sent::echoed(&connection, segment, cx.now).filter(|_| !embryo.cookie);
     let ack = Ack { to: 1, echoed, carries: true, ..Ack::default() };
     let _ = connection.recovery.on_ack(cx.now, &ack);
+    connection.deadlines.keepalive = NEVER;
     connection
-}
-
-/// The host's decision about an offered connection.
-pub(crate) fn decide(
-    tables: &mut Tables,
-    decide: bulkhead_wit::Decide,
-    cx: &mut Context<'_>,
-) -> Result<(), u16> {
-    let _ = (tables, decide, cx);
-    Err(bulkhead_wit::registry::reason::UNKNOWN)
 }

@@ -3,6 +3,7 @@
 pub(crate) mod acceptability;
 pub(crate) mod ack;
 pub(crate) mod closed;
+pub(crate) mod ecn;
 pub(crate) mod fin;
 pub(crate) mod listen;
 pub(crate) mod rst;
@@ -13,7 +14,7 @@ pub(crate) mod urgent;
 
 use crate::connection::Connection;
 use crate::emit;
-use crate::header::ip::Ip;
+use crate::header::ip::{ECN_CE, Ip};
 use crate::header::options::Options;
 use crate::header::tcp::{Flags, Tcp};
 use crate::out::Context;
@@ -28,6 +29,8 @@ pub(crate) struct Arrived {
     pub index: u32,
     pub local: Endpoint,
     pub remote: Endpoint,
+    /// Congestion was experienced on the way (RFC 3168 5).
+    pub ce: bool,
     pub tcp: Tcp,
     pub options: Options,
     /// Bytes of payload.
@@ -49,6 +52,7 @@ impl Arrived {
             index,
             local: Endpoint::new(ip.destination, tcp.destination_port),
             remote: Endpoint::new(ip.source, tcp.source_port),
+            ce: ip.traffic_class & ECN_CE == ECN_CE,
             tcp,
             options: Options::parse(options),
             length: segment.payload,
@@ -100,6 +104,7 @@ pub(crate) fn otherwise(connection: &mut Connection, segment: &Arrived, cx: &mut
     if !ack::arrive(connection, &segment, cx) || connection.ending.is_some() {
         return;
     }
+    ecn::arrive(connection, &segment);
     urgent::arrive(connection, &segment, cx);
     text::arrive(connection, &segment, cx);
     if connection.ending.is_none() {

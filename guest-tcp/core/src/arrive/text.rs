@@ -24,6 +24,9 @@ pub(crate) fn arrive(connection: &mut Connection, segment: &Arrived, cx: &mut Co
     connection.activity.received_at = cx.now;
     connection.receive.mss = connection.receive.mss.max(segment.mss);
     let in_order = place(connection, segment, (start, end), cx);
+    let sample = super::syn_sent::echoed(connection, segment, cx.now).map(|at| cx.now.saturating_sub(at));
+    let receive = &mut connection.receive;
+    receive.tuning.arrived(cx.now, receive.next, receive.window(), sample);
     acknowledge(connection, in_order, cx);
 }
 

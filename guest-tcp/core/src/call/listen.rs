@@ -1,8 +1,7 @@
 //! OPEN, passive (RFC 9293 3.10.1), and what else a listener is told.
 
 use crate::arrive;
-use crate::emit;
-use crate::header::tcp::Flags;
+use crate::entity::Entity;
 use crate::listener::{Listener, Refused};
 use crate::out::Context;
 use crate::tables::Tables;
@@ -32,16 +31,13 @@ pub(super) fn allow(tables: &mut Tables, allow: Allow) -> Result<(), u16> {
     Ok(())
 }
 
-/// RFC 9293 3.10.4, LISTEN: outstanding half-open connections are reset.
-pub(super) fn unlisten(tables: &mut Tables, number: u32, cx: &mut Context<'_>) -> Result<(), u16> {
+/// RFC 9293 3.10.4, LISTEN: outstanding half-open connections are reset, in this step's time if there is room.
+pub(super) fn unlisten(tables: &mut Tables, number: u32, cx: &Context<'_>) -> Result<(), u16> {
     tables.listeners.remove(number).ok_or(reason::UNKNOWN)?;
     let of_it = |(at, embryo): (u32, &crate::embryo::Embryo)| (embryo.listener == number).then_some(at);
     let embryos: Vec<u32> = tables.embryos.iter().filter_map(of_it).collect();
     for at in embryos {
-        if let Some(embryo) = tables.remove_embryo(cx.instance.keys.table, at) {
-            let reset = (embryo.iss.plus(1), embryo.irs.plus(1), Flags::RST.with(Flags::ACK));
-            emit::reset_plain(embryo.local, embryo.remote, reset, cx);
-        }
+        tables.timers.set(Entity::embryo(at), cx.now);
     }
     Ok(())
 }

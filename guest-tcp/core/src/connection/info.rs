@@ -15,7 +15,8 @@ impl Connection {
         let negotiated = &self.negotiated;
         let options = u64::from(negotiated.timestamps)
             | u64::from(negotiated.sack) << 1
-            | u64::from(negotiated.window_scale) << 2;
+            | u64::from(negotiated.window_scale) << 2
+            | u64::from(negotiated.ecn) << 3;
         let since = |at: Time| now.saturating_sub(at);
         for (key, value) in [
             (info::STATE, u64::from(self.state.number())),
@@ -27,6 +28,7 @@ impl Connection {
             (info::LAST_DATA_SENT, since(self.activity.sent_at)),
             (info::LAST_DATA_RECV, since(self.activity.received_at)),
             (info::LAST_ACK_RECV, since(self.activity.acked_at)),
+            (info::RCV_RTT, self.receive.tuning.rtt),
             (info::RCV_SPACE, self.receive.limit.saturating_sub(self.receive.consumed)),
             (info::OPTIONS, options),
             (info::WSCALES, u64::from(self.receive.scale) | u64::from(self.send.scale) << 4),

@@ -3,9 +3,11 @@
 mod info;
 mod receive;
 mod send;
+mod tuning;
 
 pub(crate) use receive::{Receive, scale_for};
 pub(crate) use send::Send;
+pub(crate) use tuning::Tuning;
 
 use crate::header::ip::Ip;
 use crate::header::tcp::{Flags, Tcp};
@@ -35,6 +37,8 @@ pub(crate) struct Negotiated {
     pub timestamps: bool,
     pub sack: bool,
     pub window_scale: bool,
+    /// In SYN-SENT: our SYN asks for it.
+    pub ecn: bool,
     /// Our timestamp clock's start.
     pub timestamp_offset: u32,
 }
@@ -124,6 +128,7 @@ impl Connection {
                 timestamps: settings.timestamps,
                 sack: settings.sack,
                 window_scale: settings.window_scale,
+                ecn: settings.ecn == 1,
                 timestamp_offset: instance.timestamp_offset(local, remote),
             },
             send: Send::new(iss, default_mss(remote)),
@@ -202,6 +207,7 @@ impl Connection {
 
     /// A TCP header without window.
     pub(crate) fn tcp(&self, seq: Seq, flags: Flags) -> Tcp {
+        let flags = flags.with_if(self.receive.ecn_echo && !flags.has(Flags::SYN), Flags::ECE);
         Tcp {
             source_port: self.local.port,
             destination_port: self.remote.port,
@@ -220,8 +226,9 @@ impl Connection {
             exposed: self.receive.next,
             acknowledged: self.acknowledged(),
             by: self.by,
-            want_receive: 0,
-            want_send: 0,
+            want_receive: self.receive.tuning.want,
+            // Twice the congestion window, so that it is not the queue that limits (Linux: `tcp_sndbuf_expand`).
+            want_send: u32::try_from(2 * self.recovery.cwnd()).unwrap_or(u32::MAX),
         }
     }
 

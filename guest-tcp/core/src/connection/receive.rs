@@ -1,5 +1,6 @@
 //! The receive sequence space: what is in order, what was announced, what is still owed to the peer.
 
+use super::Tuning;
 use crate::limits::{QUICK_ACKS, WINDOW_SCALE_MAX, WINDOW_UNSCALED};
 use crate::reassembly::Reassembly;
 use crate::seq::{Seq, number_of, position_of};
@@ -37,6 +38,11 @@ pub(crate) struct Receive {
     pub duplicate: Option<(u32, u32)>,
     /// The end of urgent data that was told last.
     pub urgent_at: u64,
+    /// Congestion was experienced and the sender has not said CWR yet (RFC 3168 6.1.3).
+    pub ecn_echo: bool,
+    /// The largest window that the host may grant.
+    pub max: u32,
+    pub tuning: Tuning,
     /// What lies beyond a hole.
     pub reassembly: Reassembly,
 }
@@ -60,6 +66,9 @@ impl Receive {
             timestamp_at: 0,
             duplicate: None,
             urgent_at: 0,
+            ecn_echo: false,
+            max: max.max(first),
+            tuning: Tuning::default(),
             reassembly: Reassembly::default(),
         }
     }

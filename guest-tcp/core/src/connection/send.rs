@@ -5,6 +5,9 @@ use crate::seq::{Seq, number_of, position_of};
 use alloc::vec::Vec;
 use bulkhead_wit::MarkAt;
 
+/// Nobody writes this much; a position that says so is a lie.
+const POSITION_MAX: u64 = 1 << 62;
+
 /// Offsets here are recovery's: 0 is the SYN, 1 the first byte of data. Offsets of the stream are one less.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Send {
@@ -38,6 +41,8 @@ pub(crate) struct Send {
     pub record_ends: Vec<u64>,
     /// A tail up to here (stream offset) is sent although it is corked: it has waited long enough.
     pub uncorked: u64,
+    /// The congestion window was reduced, and the next new data says so (RFC 3168 6.1.2).
+    pub cwr: bool,
     /// Window probes unanswered.
     pub probes: u8,
     /// Doublings of the probes' interval.
@@ -64,6 +69,7 @@ impl Send {
             small_end: 0,
             record_ends: Vec::new(),
             uncorked: 0,
+            cwr: false,
             probes: 0,
             probe_backoff: 0,
             keepalive_probes: 0,
@@ -88,7 +94,7 @@ impl Send {
     /// The application has come to `written`.
     pub(crate) fn write(&mut self, written: u64, marks: MarkAt) {
         // Positions are absolute and never go back; after the end nothing more is written.
-        if self.end.is_none() && written > self.written {
+        if self.end.is_none() && written > self.written && written < POSITION_MAX {
             self.written = written;
         }
         self.more = marks.contains(MarkAt::MORE);

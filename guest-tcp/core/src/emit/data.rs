@@ -3,6 +3,7 @@
 use super::supply::{is_corked, supply};
 use super::{acknowledgement_sent, count, options};
 use crate::connection::Connection;
+use crate::header::ip::ECN_ECT0;
 use crate::header::options::{Options, sack_length};
 use crate::header::tcp::Flags;
 use crate::limits::{CORK, QUANTUM, RTO_MAX};
@@ -90,12 +91,18 @@ pub(super) fn transmit_span(connection: &mut Connection, cx: &mut Context<'_>, s
         .with_if(cut.fin, Flags::FIN)
         .with_if(is_pushed(connection, cut.start, cut.end), Flags::PSH)
         .with_if(connection.send.urgent_at > cut.start, Flags::URG);
+    // RFC 3168 6.1.2, 6.1.5: only new data is ECN-capable, and says CWR.
+    let fresh =
+        connection.negotiated.ecn && cut.end > cut.start && span.start >= connection.recovery.sent_end();
+    let flags = flags.with_if(fresh && connection.send.cwr, Flags::CWR);
     let mut tcp = connection.tcp(connection.send.number(span.start), flags);
     tcp.window = connection.receive.announce(connection.settings.window_clamp);
     tcp.urgent = u16::try_from(connection.send.urgent_at.saturating_sub(cut.start)).unwrap_or(u16::MAX);
     let length = cut.end - cut.start;
+    let mut ip = connection.ip();
+    ip.traffic_class |= if fresh { ECN_ECT0 } else { 0 };
     let sent = cx.out.segment(&Segment {
-        ip: connection.ip(),
+        ip,
         dont_fragment: connection.settings.pmtu_discover,
         tcp,
         options,
@@ -109,6 +116,7 @@ pub(super) fn transmit_span(connection: &mut Connection, cx: &mut Context<'_>, s
         },
     });
     sent.then(|| {
+        connection.send.cwr &= !fresh;
         let span = Span::new(span.start, cut.end + 1 + u64::from(cut.fin));
         account(connection, cx, span, length, mss);
         length
@@ -177,7 +185,10 @@ fn account(connection: &mut Connection, cx: &mut Context<'_>, span: Span, length
 /// A SYN, or SYN and ACK after a simultaneous open; false without room.
 pub(crate) fn syn(connection: &mut Connection, cx: &mut Context<'_>, span: Span) -> bool {
     let answers = connection.state == State::SynReceived;
-    let flags = Flags::SYN.with_if(answers, Flags::ACK);
+    // A SYN that asks for ECN and is not answered may have been dropped for it: the next one is plain.
+    connection.negotiated.ecn &= !answers && connection.recovery.timeouts() == 0;
+    let asks = Flags::ECE.with(Flags::CWR);
+    let flags = Flags::SYN.with_if(answers, Flags::ACK).with_if(connection.negotiated.ecn, asks);
     let negotiated = &connection.negotiated;
     let echo = if answers { connection.receive.timestamp } else { 0 };
     let options = Options {

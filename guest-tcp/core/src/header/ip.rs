@@ -7,6 +7,11 @@ use bulkhead_wit::Address;
 /// Bytes of an IPv6 header.
 const V6_HEADER: u16 = 40;
 
+/// The ECN field (RFC 3168 5): congestion experienced.
+pub(crate) const ECN_CE: u8 = 3;
+/// The ECN field: ECN-capable transport, the code point that we send.
+pub(crate) const ECN_ECT0: u8 = 2;
+
 /// What the stack wants to know of a network header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Ip {

@@ -18,6 +18,8 @@ impl Flags {
     pub(crate) const PSH: Self = Self(8);
     pub(crate) const ACK: Self = Self(16);
     pub(crate) const URG: Self = Self(32);
+    pub(crate) const ECE: Self = Self(64);
+    pub(crate) const CWR: Self = Self(128);
 
     pub(crate) const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0

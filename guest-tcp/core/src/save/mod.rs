@@ -8,6 +8,7 @@ pub(crate) use parts::FORMAT;
 use crate::Tcp;
 use crate::entity::Entity;
 use crate::instance::Instance;
+use crate::limits::WINDOW_SCALE_MAX;
 use crate::slab::Slab;
 use crate::tables::Tables;
 use alloc::boxed::Box;
@@ -78,6 +79,7 @@ fn take(from: &mut Reader<'_>) -> Option<(Time, Instance, Tables)> {
     tables.listeners.list = Vec::load(from)?;
     tables.connections = Slab::from_generations(Vec::load(from)?);
     for (number, connection) in take_all::<Box<crate::connection::Connection>>(from)? {
+        connection.is_sound().then_some(())?;
         let (handle, deadline) = (connection.handle, connection.deadline());
         tables.connections.occupy(number, connection).then_some(())?;
         tables.index(key, number, handle);
@@ -100,7 +102,34 @@ fn take(from: &mut Reader<'_>) -> Option<(Time, Instance, Tables)> {
     Some((last, instance, tables))
 }
 
+/// Positions in a stream stay below this: at 100 Gbit/s it lasts for ten years.
+const POSITION_MAX: u64 = 1 << 62;
+
 impl crate::connection::Connection {
+    /// Whether a loaded connection can be one of ours: what arithmetic relies on holds.
+    fn is_sound(&self) -> bool {
+        let receive = &self.receive;
+        let send = &self.send;
+        let mut from = receive.next;
+        let islands = receive.reassembly.islands.iter().all(|island| {
+            let fits = from < island.start && island.start < island.end;
+            from = island.end;
+            fits
+        });
+        let positions = [receive.limit, receive.edge, receive.acked, receive.fin.unwrap_or(0), from];
+        let sent = self.recovery.sent_end();
+        islands
+            && positions.iter().all(|&at| at < POSITION_MAX)
+            && receive.next <= receive.limit
+            && receive.consumed <= receive.next
+            && receive.scale <= WINDOW_SCALE_MAX
+            && send.scale <= WINDOW_SCALE_MAX
+            && send.written < POSITION_MAX
+            && send.window <= u64::from(u16::MAX) << WINDOW_SCALE_MAX
+            && self.recovery.acknowledged() <= sent
+            && sent <= send.supply()
+    }
+
     /// What the host compares with its own books.
     fn summary(&self) -> Summary {
         Summary {

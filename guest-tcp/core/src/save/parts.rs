@@ -1,7 +1,7 @@
 //! What each part of the state consists of. A field that is added here changes the format's number.
 
 use super::codec::{Reader, Save, structures};
-use crate::connection::{Activity, Connection, Deadlines, Ending, Negotiated, Receive, Send};
+use crate::connection::{Activity, Connection, Deadlines, Ending, Negotiated, Receive, Send, Tuning};
 use crate::embryo::Embryo;
 use crate::hash::Key;
 use crate::instance::{Counters, Instance, Keys, Rate};
@@ -99,27 +99,28 @@ structures! {
     }
     Instance {
         addresses, any_address, mtu, shard, shards, ports, connections, embryos, offers, islands, settings, keys,
-        counters, challenges, echo_rate, port_counter,
+        counters, challenges, echo_rate, port_counter, cookies_at,
     }
     Listener { number, local, how, allow, accepted, receive_first, receive_max, settings }
     Embryo {
         listener, local, remote, irs, iss, peer_mss, peer_scale, sack, timestamp, timestamp_at, window, sent_at,
-        retransmitted, deadline, offered, undecided, completed,
+        retransmitted, deadline, offered, undecided, completed, cookie, ecn,
     }
     TimeWait {
         local, remote, send_next, receive_next, window, scale, timestamps, deadline, fin_wait_2, answered_at, ttl,
         traffic_class,
     }
-    Negotiated { timestamps, sack, window_scale, timestamp_offset }
+    Negotiated { timestamps, sack, window_scale, ecn, timestamp_offset }
+    Tuning { rtt, rtt_seq, rtt_at, space, from, from_at, want }
     Deadlines { delayed_ack, persist, keepalive, cork, linger }
     Activity { sent_at, received_at, acked_at, segs_in, segs_out, out_of_order, bytes_sent }
     Send {
         iss, window, window_max, window_seq, window_ack, scale, peer_mss, written, end, more, push_at, urgent_at,
-        small_end, record_ends, uncorked, probes, probe_backoff, keepalive_probes,
+        small_end, record_ends, uncorked, cwr, probes, probe_backoff, keepalive_probes,
     }
     Receive {
         base, next, limit, consumed, edge, fin, fin_taken, scale, quick, mss, acked, timestamp, timestamp_at,
-        duplicate, urgent_at, reassembly,
+        duplicate, urgent_at, ecn_echo, max, tuning, reassembly,
     }
     Connection {
         handle, local, remote, state, settings, negotiated, send, receive, recovery, deadlines, activity, path_mtu,

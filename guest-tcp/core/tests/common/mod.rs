@@ -34,6 +34,7 @@ pub struct Stream {
     pub urgent: Option<u64>,
     pub closed: Option<u16>,
     pub mss: u16,
+    pub wants: (u32, u32),
 }
 
 /// Where the payload of a frame comes from: which stream, which offset.
@@ -292,6 +293,17 @@ impl Host {
                     stream.local = choosing.local;
                     continue;
                 }
+                Event::Offered(opening) => {
+                    let wire = parse(&header_of(batch, opening.segment));
+                    assert!(wire.syn && !wire.has_ack && !wire.rst);
+                    assert_eq!(wire.seq.wrapping_add(1), opening.receive_base);
+                    assert!(opening.connection.is_by_module() && opening.connection.is_well_formed());
+                    let limit = u64::from(self.receive_first[&opening.listener]);
+                    let (local, remote) = (wire.destination, wire.source);
+                    let stream = Stream { local, remote, limit, ..Stream::default() };
+                    assert!(self.streams.insert(opening.connection, stream).is_none(), "fresh handle");
+                    continue;
+                }
                 _ => continue,
             };
             let wire = parse(&header_of(batch, opening.segment));
@@ -303,7 +315,7 @@ impl Host {
                 assert!(opening.connection.is_by_module() && opening.connection.is_well_formed());
                 assert!(opening.connection.slot() < bounds::CONNECTIONS);
                 let stale = self.streams.get(&opening.connection);
-                assert!(stale.is_none_or(|s| s.open && s.closed.is_none() && s.written == 0), "fresh handle");
+                assert!(stale.is_none_or(|s| !s.open && s.closed.is_none()), "fresh handle");
                 let in_use = self.streams.iter().any(|(h, s)| {
                     *h != opening.connection
                         && s.open
@@ -318,7 +330,7 @@ impl Host {
             }
             let stream = self.streams.get_mut(&opening.connection).expect("known");
             assert_eq!((stream.local, stream.remote), (wire.destination, wire.source));
-            assert!(!stream.open || accepted);
+            assert!(!stream.open);
             stream.open = true;
             stream.receive_base = opening.receive_base;
             stream.send_base = opening.send_base;
@@ -403,6 +415,7 @@ impl Host {
             seen.push(mark.connection);
             let stream = self.streams.get_mut(&mark.connection).expect("a connection");
             assert!(stream.open && stream.closed.is_none());
+            stream.wants = (mark.want_receive, mark.want_send);
             assert!(mark.exposed >= stream.exposed && mark.acknowledged >= stream.acknowledged);
             if mark.exposed > stream.exposed {
                 let run = stream.placed.first().expect("placed");
