@@ -1,0 +1,9 @@
+//! The sockets and their driver, in real time: two stacks joined by a pair of devices in memory.
+#![cfg(feature = "net")]
+
+mod blocking;
+mod cancel;
+mod common;
+mod ends;
+mod faults;
+mod streams;
