@@ -28,8 +28,11 @@ async fn dropped_reads_and_writes_lose_nothing() {
         if from < LENGTH {
             let to = (from + 1 + round * 37 % 100_000).min(LENGTH);
             let written = stream.write(&sent[from..to]);
-            from +=
-                if round % 3 == 0 { written.await.unwrap() } else { once(written).map_or(0, Result::unwrap) };
+            from += if round.is_multiple_of(3) {
+                written.await.unwrap()
+            } else {
+                once(written).map_or(0, Result::unwrap)
+            };
         }
         let mut bytes = vec![0; 1 + round * 53 % 90_000];
         if let Some(count) = once(accepted.read(&mut bytes)) {
