@@ -234,6 +234,18 @@ fn a_closed_connection_needs_nothing_of_the_host_in_fin_wait_2() {
 }
 
 #[test]
+fn a_fin_that_acknowledges_the_fin_of_a_closed_connection_is_answered() {
+    let (mut host, mut peer, handle) = server();
+    close(&mut host, handle, NEVER);
+    peer.ack += 1;
+    let answer = peer.says(&mut host, FIN | ACK, 0);
+    assert_eq!(answer.len(), 1);
+    assert_eq!(answer[0].ack, peer.seq);
+    assert_eq!(closed(&host, handle), Some(reason::NORMAL));
+    assert_eq!(host.deadline, host.now + 60 * SECOND, "TIME-WAIT");
+}
+
+#[test]
 fn a_linger_that_runs_out_resets() {
     let (mut host, mut peer, handle) = server();
     host.write(handle, 100);

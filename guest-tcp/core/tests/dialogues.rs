@@ -332,7 +332,7 @@ fn cork_and_records() {
 
 #[test]
 fn urgent_data_is_pointed_at_and_told() {
-    let (mut host, mut peer, handle) = server();
+    let (mut host, peer, handle) = server();
     host.write_marked(handle, 4000, MarkAt::URGENT);
     let sent = host.settle();
     for frame in &sent {

@@ -133,9 +133,6 @@ fn transitions(connection: &mut Connection) {
         State::FinWait1 => {
             connection.state = State::FinWait2;
             connection.deadlines.persist = NEVER;
-            if connection.closed {
-                connection.end(Ending::FinWait2);
-            }
         }
         State::Closing => connection.end(Ending::TimeWait),
         State::LastAck => connection.end(Ending::Gone(reason::NORMAL, 0)),

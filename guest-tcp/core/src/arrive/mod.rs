@@ -12,7 +12,7 @@ pub(crate) mod syn_sent;
 pub(crate) mod text;
 pub(crate) mod urgent;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Ending};
 use crate::emit;
 use crate::header::ip::{ECN_CE, Ip};
 use crate::header::options::Options;
@@ -109,6 +109,10 @@ pub(crate) fn otherwise(connection: &mut Connection, segment: &Arrived, cx: &mut
     text::arrive(connection, &segment, cx);
     if connection.ending.is_none() {
         fin::arrive(connection, &segment, cx);
+    }
+    // Only now: the segment that acknowledges our FIN may bring the peer's.
+    if connection.ending.is_none() && connection.state == State::FinWait2 && connection.closed {
+        connection.end(Ending::FinWait2);
     }
     if connection.ack_now && text::must_be_acknowledged_alone(connection) {
         emit::ack(connection, cx);

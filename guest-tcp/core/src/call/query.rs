@@ -38,6 +38,7 @@ fn count(tables: &Tables, cx: &Context<'_>) -> vec::Vec<u64> {
         }
     }
     let [syn_sent, syn_received, established, closing] = states;
+    let unowned = tables.time_waits.iter().filter(|(_, remains)| remains.fin_wait_2).count() as u64;
     let counters = &cx.instance.counters;
     let bytes = u64::from(tables.connections.len()) * u64::from(crate::BYTES_PER_CONNECTION)
         + u64::from(tables.embryos.len()) * size_of::<crate::embryo::Embryo>() as u64
@@ -46,8 +47,8 @@ fn count(tables: &Tables, cx: &Context<'_>) -> vec::Vec<u64> {
         (census::SYN_SENT, syn_sent),
         (census::SYN_RECEIVED, syn_received + u64::from(tables.embryos.len())),
         (census::ESTABLISHED, established),
-        (census::CLOSING, closing),
-        (census::TIME_WAIT, u64::from(tables.time_waits.len())),
+        (census::CLOSING, closing + unowned),
+        (census::TIME_WAIT, u64::from(tables.time_waits.len()).saturating_sub(unowned)),
         (census::LISTENERS, tables.listeners.list.len() as u64),
         (census::SEGS_IN, counters.segs_in),
         (census::SEGS_OUT, counters.segs_out),
