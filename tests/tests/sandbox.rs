@@ -272,7 +272,7 @@ fn a_trap_names_its_function() {
 #[test]
 fn a_panic_text_is_found_where_the_module_says_it_is() {
     let mut module = Wat::step("unreachable");
-    module.items = format!("(global (export \"BULKHEAD_PANIC\") i32 (i32.const {}))", wat::DATA);
+    module.items = format!("(global (export \"bulkhead_panic\") i32 (i32.const {}))", wat::DATA);
     module.data.push((wat::DATA, [&7u32.to_le_bytes()[..], b"no luck"].concat()));
     assert!(fault(&module).to_string().starts_with("the module panicked: no luck"), "{}", fault(&module));
 }

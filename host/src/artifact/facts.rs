@@ -11,7 +11,7 @@ const INTERFACE: &str = "bulkhead:protocol/protocol@";
 /// What a module of the second world imports.
 const PAYLOAD: &str = "bulkhead:protocol/payload@";
 /// The exported data symbol where a module's panic handler leaves its text: a length (`u32`), then so many bytes of UTF-8.
-const PANIC_SYMBOL: &str = "BULKHEAD_PANIC";
+const PANIC_SYMBOL: &str = "bulkhead_panic";
 const PAGE: u64 = 65_536;
 
 /// What was found in a module's file.

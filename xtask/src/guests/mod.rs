@@ -25,7 +25,11 @@ pub(crate) struct Guest {
 }
 
 /// Every guest; another one is another line.
-const GUESTS: &[Guest] = &[Guest { package: "guest-tcp", imports: PROTOCOL_MODULE, memory_mib: 64 }];
+const GUESTS: &[Guest] = &[
+    Guest { package: "guest-tcp", imports: PROTOCOL_MODULE, memory_mib: 64 },
+    // The same with defects, for the tests.
+    Guest { package: "hostile-guest", imports: PROTOCOL_MODULE, memory_mib: 64 },
+];
 
 /// Shadow stack of a guest in bytes. It lies below everything else, so that running over its end is a trap.
 const STACK: u32 = 256 << 10;

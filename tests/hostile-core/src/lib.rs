@@ -1,0 +1,269 @@
+//! The TCP core with defects that a test chooses by a setting of the instance.
+//!
+//! It serves honestly until so many steps brought payload; then the defect fires in the first step in which there is
+//! something for it to spoil. So real connections are open and real bytes under way when it happens.
+#![no_std]
+
+extern crate alloc;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use bulkhead_wit::{
+    Config, Description, Event, Finished, Handle, Inputs, Mark, Module, Note, Outputs, Place, Source,
+    Summary, Time, limits,
+};
+
+/// The setting that chooses the defect: its number in bits 0 to 7, honest steps with payload in the others.
+pub const SETTING: u16 = 0xf001;
+
+macro_rules! defects {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What the module does wrong.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u8)]
+        pub enum Defect { $($(#[$doc])* $name,)* }
+
+        impl Defect {
+            /// All of them, by number.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+defects! {
+    /// Panics.
+    Panic,
+    /// Never comes back.
+    Loop,
+    /// Takes memory without end.
+    Memory,
+    /// Calls itself without end.
+    Stack,
+    /// Reads outside its memory (only behind the wall).
+    WildRead,
+    /// Places bytes of a segment that does not exist.
+    PayloadIndex,
+    /// Sends bytes beyond what the application wrote.
+    OutsideQueue,
+    /// Sends a connection's bytes to another port.
+    Redirect,
+    /// Places a connection's bytes into another one.
+    AnotherConnection,
+    /// Places bytes one further than they belong.
+    WrongOffset,
+    /// Exposes a byte that has not arrived.
+    Hole,
+    /// Sends from an address that is not ours.
+    ForgedSource,
+    /// Says that more was acknowledged than was.
+    FalseAcknowledgement,
+    /// Says that the peer has ended its stream.
+    FalseEnd,
+    /// Ends our stream before the application does.
+    FalseFin,
+    /// Sends more than there is room for.
+    TooManySends,
+    /// Tells more events than allowed.
+    TooManyEvents,
+    /// Writes more of a note than allowed.
+    LongNote,
+    /// Wants to be called again at once, for ever.
+    NearDeadline,
+    /// Speaks of a connection that is not there.
+    UnknownHandle,
+}
+
+impl Defect {
+    /// The setting's value for this defect after `honest` steps with payload.
+    #[must_use]
+    pub const fn after(self, honest: u32) -> u64 {
+        self as u64 | (honest as u64) << 8
+    }
+}
+
+/// The core, honest until its defect fires. It bears the honest core's name: see the component's `Cargo.toml`.
+#[derive(Debug, Default)]
+pub struct Tcp {
+    core: bulkhead_tcp::Tcp,
+    defect: Option<Defect>,
+    /// Steps with payload before it fires.
+    honest: u64,
+    /// Connections that were accepted.
+    open: Vec<Handle>,
+}
+
+impl Tcp {
+    /// A module that has not been started.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Module for Tcp {
+    fn describe(&self) -> Description {
+        Description { name: String::from("hostile"), ..self.core.describe() }
+    }
+
+    fn start(&mut self, config: &Config) -> Result<(), String> {
+        let value =
+            config.settings.iter().find(|setting| setting.key == SETTING).map(|setting| setting.value);
+        self.defect = value.and_then(|value| Defect::ALL.get((value & 0xff) as usize).copied());
+        self.honest = value.unwrap_or(0) >> 8;
+        self.core.start(config)
+    }
+
+    fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) {
+        self.core.step(inputs, outputs);
+        for event in &outputs.events {
+            if let Event::Accepted(opening) = event {
+                self.open.push(opening.connection);
+            }
+        }
+        let brings_payload = inputs.segments.iter().any(|segment| segment.payload > 0);
+        if self.honest > 0 {
+            self.honest -= u64::from(brings_payload);
+            return;
+        }
+        if let Some(defect) = self.defect
+            && fire(defect, &self.open, inputs, outputs)
+        {
+            self.defect = None;
+        }
+    }
+
+    fn save(&self) -> Vec<u8> {
+        self.core.save()
+    }
+
+    fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, String> {
+        self.core.load(config, now, state)
+    }
+}
+
+/// Does it, if there is something to spoil in this step.
+fn fire(defect: Defect, open: &[Handle], inputs: &Inputs<'_>, outputs: &mut Outputs) -> bool {
+    match defect {
+        Defect::Panic | Defect::Loop | Defect::Memory | Defect::Stack | Defect::WildRead => fail(defect),
+        Defect::OutsideQueue | Defect::Redirect | Defect::ForgedSource | Defect::FalseFin => {
+            return spoil_send(defect, outputs);
+        }
+        Defect::AnotherConnection | Defect::WrongOffset => return spoil_place(defect, open, outputs),
+        Defect::Hole | Defect::FalseAcknowledgement => {
+            let Some(mark) = outputs.marks.first_mut() else { return false };
+            if defect == Defect::Hole {
+                mark.exposed += 1;
+            } else {
+                mark.acknowledged += 1 << 20;
+            }
+        }
+        Defect::FalseEnd => {
+            let told = |finished: &Event| matches!(finished, Event::Finished(_));
+            let Some(mark) = outputs.marks.first() else { return false };
+            if inputs.segments.is_empty() || outputs.events.iter().any(told) {
+                return false;
+            }
+            let end = Finished { connection: mark.connection, at: mark.exposed, segment: 0 };
+            outputs.events.push(Event::Finished(end));
+        }
+        Defect::PayloadIndex => {
+            let Some(of) = open.first() else { return false };
+            let segment = limits::SEGMENTS as u32 - 1;
+            outputs.places.push(Place {
+                of: of.0,
+                segment,
+                length: 1,
+                source: Source::Segment,
+                ..Place::default()
+            });
+        }
+        Defect::TooManySends => {
+            let Some(send) = outputs.sends.first().copied() else { return false };
+            outputs.sends.resize(limits::SENDS, send);
+        }
+        Defect::TooManyEvents => outputs.events.resize(limits::EVENTS + 1, Event::Release(0)),
+        Defect::LongNote => {
+            let text = core::iter::repeat_n('x', limits::NOTE_BYTES + 1).collect();
+            outputs.notes.push(Note { level: 3, connection: Handle::INSTANCE, text });
+        }
+        Defect::NearDeadline => {
+            (outputs.deadline, outputs.unfinished) = (inputs.now, false);
+        }
+        Defect::UnknownHandle => {
+            let connection = Handle::by_module(limits::CONNECTIONS - 1, 9);
+            outputs.marks.push(Mark { connection, ..Mark::default() });
+        }
+    }
+    true
+}
+
+/// Ends without an answer, in one way or another.
+fn fail(defect: Defect) -> ! {
+    match defect {
+        Defect::Loop => loop {
+            core::hint::spin_loop();
+        },
+        Defect::Memory => {
+            let mut taken: Vec<Vec<u8>> = Vec::new();
+            loop {
+                taken.push(core::hint::black_box(Vec::with_capacity(1 << 20)));
+            }
+        }
+        Defect::Stack => panic!("went down to {}", down(1)),
+        Defect::WildRead => wild_read(),
+        _ => panic!("a defect that a test asked for"),
+    }
+}
+
+#[expect(unconditional_recursion, reason = "the very thing")]
+#[inline(never)]
+fn down(depth: u64) -> u64 {
+    let frame = core::hint::black_box([depth; 64]);
+    down(depth + 1) + frame.iter().sum::<u64>()
+}
+
+#[cfg(target_arch = "wasm32")]
+#[expect(unsafe_code, reason = "a read outside the module's memory is the defect, and a trap there")]
+fn wild_read() -> ! {
+    // SAFETY: none, and none needed: the sandbox ends the instance.
+    let byte = unsafe { core::ptr::read_volatile(core::hint::black_box(0xfff0_0000usize) as *const u8) };
+    panic!("read {byte} from nowhere")
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn wild_read() -> ! {
+    panic!("nothing stops a wild read here, so there is none")
+}
+
+/// Bytes of an IPv4 header without options; the test's links carry nothing else.
+const IPV4: usize = 20;
+
+fn spoil_send(defect: Defect, outputs: &mut Outputs) -> bool {
+    let Some(send) = outputs.sends.iter_mut().find(|send| send.source == Source::Queue) else { return false };
+    let header = outputs.headers.get_mut(send.header as usize..).unwrap_or_default();
+    let byte = match defect {
+        Defect::OutsideQueue => {
+            send.at += 1 << 20;
+            return true;
+        }
+        Defect::ForgedSource => {
+            // Without bytes, which would be a broken binding before that.
+            (send.source, send.of, send.at, send.length) = (Source::Nothing, 0, 0, 0);
+            12
+        }
+        Defect::Redirect => IPV4 + 3,
+        _ => IPV4 + 13,
+    };
+    // The source's first byte, the destination port's last, or the flags, where 1 is FIN.
+    header.get_mut(byte).map(|byte| *byte ^= 1).is_some()
+}
+
+fn spoil_place(defect: Defect, open: &[Handle], outputs: &mut Outputs) -> bool {
+    let Some(place) = outputs.places.first_mut() else { return false };
+    if defect == Defect::WrongOffset {
+        place.at += 1;
+        return true;
+    }
+    let other = open.iter().find(|handle| handle.0 != place.of);
+    other.map(|other| place.of = other.0).is_some()
+}
