@@ -114,16 +114,21 @@ fn debian_is_there() -> bool {
     [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_SOURCE].iter().all(|path| Path::new(path).exists())
 }
 
-/// Debian's compiler comes without a linker for WebAssembly. rustup's toolchains have one for the host's use.
+/// Debian's compiler comes without a linker for WebAssembly. rustup's toolchains have one for the host's use; where there
+/// is no rustup, Debian has LLVM's, of the very version that the compiler is made with.
 fn linker() -> anyhow::Result<PathBuf> {
     let host = format!("lib/rustlib/{}-unknown-linux-gnu/bin/rust-lld", std::env::consts::ARCH);
     if let Some(found) = own_sysroot().map(|sysroot| sysroot.join(host)).filter(|file| file.is_file()) {
         return Ok(found);
     }
-    if which("wasm-ld").is_none() {
-        packages::ensure(&["lld"], "link guests: this compiler has no rust-lld")?;
+    let about = capture(clean(DEBIAN_RUSTC).arg("-vV"))?;
+    let llvm = about.lines().find_map(|line| line.strip_prefix("LLVM version: ")?.split('.').next());
+    let llvm = llvm.with_context(|| format!("{DEBIAN_RUSTC} does not say its version of LLVM"))?;
+    let name = format!("wasm-ld-{llvm}");
+    if which(&name).is_none() {
+        packages::ensure(&[&format!("lld-{llvm}")], "link guests: this compiler has no rust-lld")?;
     }
-    which("wasm-ld").context("there is neither rust-lld nor wasm-ld; install lld")
+    which(&name).with_context(|| format!("there is neither rust-lld nor {name}; install lld-{llvm}"))
 }
 
 /// A command that sees nothing of rustup: neither its choice of toolchain nor its libraries.
