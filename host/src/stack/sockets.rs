@@ -418,6 +418,12 @@ impl Stack {
         Ok(now)
     }
 
+    /// Why the connection ended, once it has. What arrived before can still be read.
+    #[must_use]
+    pub fn end_of(&mut self, id: StreamId) -> Option<StreamError> {
+        self.streams.held(id)?.end.clone()
+    }
+
     /// Bytes that may be read at once, and whether the stream ends after them.
     #[must_use]
     pub fn readable(&mut self, id: StreamId) -> Option<(u64, bool)> {
