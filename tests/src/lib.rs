@@ -3,5 +3,6 @@
 pub mod frames;
 pub mod scripted;
 pub mod wat;
+pub mod world;
 
 pub use bulkhead_namespace::Namespace;

@@ -271,8 +271,9 @@ impl Stack {
             return Ok(0);
         }
         if space == 0 {
-            stream.wait_for_space();
-            self.mark(id.index, MarkAt::WAITING);
+            if stream.wait_for_space() {
+                self.mark(id.index, MarkAt::WAITING);
+            }
             return Err(StreamError::WouldBlock);
         }
         let count = stream.send.write(bytes, space, &mut self.blocks);

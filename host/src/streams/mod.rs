@@ -169,9 +169,9 @@ impl Stream {
         self.finished.is_some_and(|at| self.receive.consumed() >= at)
     }
 
-    /// A write found no space.
-    pub(crate) fn wait_for_space(&mut self) {
-        self.waits_for_space = true;
+    /// A write found no space. Says whether that is news.
+    pub(crate) fn wait_for_space(&mut self) -> bool {
+        !std::mem::replace(&mut self.waits_for_space, true)
     }
 
     /// Whether a writer waits and is to be told: when a third is free, so that it is not woken for every segment.
