@@ -5,6 +5,7 @@ use crate::demux::Table;
 use crate::embryo::Embryo;
 use crate::emit;
 use crate::entity::{Entity, EntityKind};
+use crate::fragment::Fragments;
 use crate::hash::Key;
 use crate::limits::TIME_WAITS;
 use crate::listener::Listeners;
@@ -26,6 +27,7 @@ pub(crate) struct Tables {
     pub time_waits: Slab<TimeWait>,
     pub listeners: Listeners,
     pub timers: Timers,
+    pub fragments: Fragments,
     /// Connections with something to send, in the order of their turns.
     pub ready: VecDeque<u32>,
     by_ends: Table,
@@ -50,6 +52,7 @@ impl Tables {
             EntityKind::Connection => self.connections.get(entity.number()).map(|c| (c.local, c.remote)),
             EntityKind::Embryo => self.embryos.get(entity.number()).map(|e| (e.local, e.remote)),
             EntityKind::TimeWait => self.time_waits.get(entity.number()).map(|t| (t.local, t.remote)),
+            EntityKind::Hold => None,
         }
     }
 
@@ -233,5 +236,6 @@ impl Tables {
             }
         }
         self.closed.clear();
+        self.fragments.end_step();
     }
 }

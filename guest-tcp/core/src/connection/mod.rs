@@ -235,18 +235,18 @@ impl Connection {
     /// Bytes that the peer has acknowledged, without SYN and FIN.
     pub(crate) fn acknowledged(&self) -> u64 {
         let data = self.recovery.acknowledged().saturating_sub(1);
-        self.send.end.map_or(data, |end| data.min(end))
+        self.send.end().map_or(data, |end| data.min(end))
     }
 
     /// Bytes that were sent at least once.
     pub(crate) fn sent(&self) -> u64 {
         let data = self.recovery.sent_end().saturating_sub(1);
-        self.send.end.map_or(data, |end| data.min(end))
+        self.send.end().map_or(data, |end| data.min(end))
     }
 
     /// Whether our FIN is acknowledged.
     pub(crate) fn fin_acknowledged(&self) -> bool {
-        self.send.end.is_some_and(|end| self.recovery.acknowledged() > end + 1)
+        self.send.end().is_some_and(|end| self.recovery.acknowledged() > end + 1)
     }
 
     /// Ends it, unless it has ended already.
