@@ -292,6 +292,7 @@ pub(crate) fn parameters(settings: &Settings) -> Parameters {
         algorithm: if settings.congestion == RENO { Algorithm::Reno } else { Algorithm::Cubic },
         rto_min: settings.rto_min,
         timestamp_tick: limits::TIMESTAMP_TICK,
+        pacing: !settings.linux,
         max_pacing_rate: settings.max_pacing_rate,
         ..Parameters::default()
     }

@@ -94,7 +94,7 @@ structures! {
         backlog_drops, echoes,
     }
     Settings {
-        nodelay, cork, quickack, timestamps, sack, window_scale, pmtu_discover, ecn, ttl, traffic_class,
+        linux, nodelay, cork, quickack, timestamps, sack, window_scale, pmtu_discover, ecn, ttl, traffic_class,
         keepalive_count, syn_retries, retries, maxseg, initial_window, window_clamp, notsent_lowat, keepalive_idle,
         keepalive_interval, user_timeout, linger2, defer_accept, rto_min, max_pacing_rate, congestion,
     }
