@@ -102,6 +102,8 @@ pub(crate) struct Connection {
     pub out_of_window_at: Time,
     /// The soft error that is told if the connection times out (RFC 5461).
     pub soft_error: u16,
+    /// The state's number under which it is counted; 0 where it is not yet.
+    pub counted: u8,
 }
 
 /// What a new connection is made of.
@@ -153,6 +155,7 @@ impl Connection {
             ready: false,
             out_of_window_at: 0,
             soft_error: 0,
+            counted: 0,
         };
         connection.recovery.mss_changed(u32::from(connection.send_mss()));
         connection

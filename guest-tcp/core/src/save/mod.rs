@@ -84,6 +84,10 @@ fn take(from: &mut Reader<'_>) -> Option<(Time, Instance, Tables)> {
         let (handle, deadline) = (connection.handle, connection.deadline());
         tables.connections.occupy(number, connection).then_some(())?;
         tables.index(key, number, handle);
+        if let Some(connection) = tables.connections.get_mut(number) {
+            connection.counted = 0;
+        }
+        tables.count(number);
         tables.timers.set(Entity::connection(number), deadline);
     }
     let mut reserved = Vec::new();

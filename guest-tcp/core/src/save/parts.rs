@@ -126,6 +126,6 @@ structures! {
     }
     Connection {
         handle, local, remote, state, settings, negotiated, send, receive, recovery, deadlines, activity, path_mtu,
-        closed, chosen, ack_now, ending, marked, by, ready, out_of_window_at, soft_error,
+        closed, chosen, ack_now, ending, marked, by, ready, out_of_window_at, soft_error, counted,
     }
 }
