@@ -13,12 +13,10 @@ pub(crate) enum EntityKind {
     Connection,
     Embryo,
     TimeWait,
-    /// A hold slot of fragments; it has a deadline and no ends.
-    Hold,
 }
 
 impl Entity {
-    pub(crate) const KINDS: usize = 4;
+    pub(crate) const KINDS: usize = 3;
 
     pub(crate) const fn connection(number: u32) -> Self {
         Self(number)
@@ -30,10 +28,6 @@ impl Entity {
 
     pub(crate) const fn time_wait(number: u32) -> Self {
         Self(2 << SHIFT | number)
-    }
-
-    pub(crate) const fn hold(number: u32) -> Self {
-        Self(3 << SHIFT | number)
     }
 
     /// The number within its kind.
@@ -50,8 +44,7 @@ impl Entity {
         match self.0 >> SHIFT {
             0 => EntityKind::Connection,
             1 => EntityKind::Embryo,
-            2 => EntityKind::TimeWait,
-            _ => EntityKind::Hold,
+            _ => EntityKind::TimeWait,
         }
     }
 

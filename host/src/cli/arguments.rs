@@ -1,0 +1,195 @@
+//! What can be said on the command line.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use super::address::Cidr;
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo bulkhead run http ./site                   serve a directory; then: curl http://10.77.0.2/
+  sudo bulkhead run echo discard:4000 http:8080 . several applications, with ports of their own
+  sudo bulkhead run --pcap wire.pcap echo         write every frame to a file that Wireshark reads
+  bulkhead inspect                                what the bundled TCP module is, and what it may do
+  bulkhead inspect other.wasm                     the same for another module";
+
+const RUN_EXAMPLES: &str = "\
+Applications (the default ports are those of the services):
+  echo[:PORT]        sends back what it is sent (port 7)
+  discard[:PORT]     reads and says nothing (port 9)
+  source[:PORT]      sends lines without end (port 19)
+  http[:PORT] DIR    serves a directory (port 80)
+
+Examples:
+  sudo bulkhead run http ./site
+      Makes the interface bulkhead0, with the kernel at 10.77.0.1 and the sandboxed stack at 10.77.0.2.
+      In another terminal: curl http://10.77.0.2/
+
+  sudo bulkhead run echo http:8080 . --address 10.9.0.2/24 --address fd09::2/64
+      Two applications, and both versions of IP. Then: curl -6 'http://[fd09::2]:8080/'
+
+  sudo bulkhead run source --placement native --offload off
+      The same protocol code without its sandbox, on the plain device: what does the wall cost?
+      In another terminal: curl -s telnet://10.77.0.2:19 </dev/null | head -c 1G >/dev/null
+
+  sudo bulkhead run http . --module ./my-tcp.wasm --pcap wire.pcap -vv
+      Another protocol module; frames go to a file, and what happens to standard error.
+
+Without root: let root prepare the interface once, with `ip tuntap add dev bulkhead0 mode tun user YOU`,
+`ip addr add 10.77.0.1/24 dev bulkhead0` and `ip link set bulkhead0 up`, or give the program the capability with
+`setcap cap_net_admin+ep`.
+
+The first Ctrl-C (or SIGTERM) ends in kind: listeners close, what is on its way is delivered, and after --drain
+seconds what is left is reset. The second one ends at once. Exit codes: 0 ended as asked, 1 failed, 2 wrong usage.";
+
+/// TCP behind a wall: the protocol stack is a WebAssembly component in a sandbox, a function call away from the
+/// applications and unable to touch a byte of theirs.
+#[derive(Debug, Parser)]
+#[command(name = "bulkhead", version, about, after_help = EXAMPLES, propagate_version = true)]
+pub(super) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+
+    /// Says more on standard error: connections, then decisions, then everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serves applications on a sandboxed TCP stack, over a TUN device of its own
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<Run>),
+    /// Shows what a protocol module is and what it may do, without running traffic through it
+    Inspect(Inspect),
+}
+
+/// What is served, and on what.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Applications: echo[:PORT], discard[:PORT], source[:PORT], http[:PORT] DIR
+    #[arg(required = true, value_name = "APP")]
+    pub(super) applications: Vec<OsString>,
+
+    /// The protocol module, a component; the bundled TCP module if not given
+    #[arg(long, value_name = "FILE.wasm")]
+    pub(super) module: Option<PathBuf>,
+
+    /// Where the module runs
+    #[arg(long, value_enum, default_value_t = Placement::Wasm)]
+    pub(super) placement: Placement,
+
+    /// The TUN interface, which is created if there is none and is gone afterwards
+    #[arg(long, value_name = "NAME", default_value = "bulkhead0")]
+    pub(super) tun: String,
+
+    /// An address of the stack's with the length of its network; may be repeated (one IPv4 network, any of IPv6)
+    #[arg(long, value_name = "CIDR", default_value = "10.77.0.2/24")]
+    pub(super) address: Vec<Cidr>,
+
+    /// The kernel's address in the network of --address; the other (or first) host of it if not given
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) peer_address: Vec<IpAddr>,
+
+    /// The longest datagram on the interface, in bytes
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(576..=65_535))]
+    pub(super) mtu: Option<u32>,
+
+    /// Leave checksums and segmentation to the kernel; without it every frame is one of the MTU. On where it can be had
+    #[arg(long, value_enum)]
+    pub(super) offload: Option<Switch>,
+
+    /// Write every frame to this file, for Wireshark or tcpdump
+    #[arg(long, value_name = "FILE")]
+    pub(super) pcap: Option<PathBuf>,
+
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// How long open connections may take to end once the end was asked for
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(super) drain: Duration,
+
+    /// Seed of all randomness of the stack, for tests: with it, sequence numbers and ports can be foreseen
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) seed: Option<u64>,
+}
+
+/// What is looked at.
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// The module, a component; the bundled TCP module if not given
+    #[arg(value_name = "FILE.wasm")]
+    pub(super) module: Option<PathBuf>,
+
+    /// Print it as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Where a module runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Placement {
+    /// As a component in a sandbox, in this process
+    Wasm,
+    /// The same code compiled into this program, without a wall: for comparison
+    Native,
+}
+
+/// On or off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Switch {
+    /// Yes
+    On,
+    /// No
+    Off,
+}
+
+/// The longest drain: an hour.
+const DRAIN_SECONDS_MAX: f64 = 3600.0;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if !(0.0..=DRAIN_SECONDS_MAX).contains(&seconds) {
+        return Err(format!("0 to {DRAIN_SECONDS_MAX} seconds"));
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_usual_line_is_understood() {
+        let line =
+            "bulkhead run http:8080 /srv echo --address 10.1.0.2/24 --address fd00::2/64 --drain 0.5 -vv";
+        let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+        assert_eq!(arguments.verbose, 2);
+        let Command::Run(run) = arguments.command else { panic!("run") };
+        assert_eq!(run.applications, ["http:8080", "/srv", "echo"]);
+        assert_eq!((run.address.len(), run.drain), (2, Duration::from_millis(500)));
+        for wrong in [
+            "bulkhead run",
+            "bulkhead run echo --address 10.0.0.1",
+            "bulkhead run echo --mtu 100",
+            "bulkhead run echo --drain -1",
+            "bulkhead run echo --placement elsewhere",
+        ] {
+            assert_eq!(Arguments::try_parse_from(wrong.split(' ')).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The command line.
+//!
+//! What is wrong is said in one line on standard error, with what to do; the exit code is 2 where the command line
+//! itself is wrong, and 1 for everything else. What people read goes to standard error, results to standard output.
+
+mod address;
+mod arguments;
+mod capture;
+mod device;
+mod failure;
+mod in_use;
+mod inspect;
+mod module;
+mod plan;
+mod report;
+mod run;
+mod signals;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::filter::LevelFilter;
+
+use arguments::{Arguments, Command};
+use failure::one_line;
+
+/// Does what the command line says.
+pub(crate) fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors; a reader that has gone away is none of ours.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+        }
+    };
+    watch(arguments.verbose);
+    let result = match arguments.command {
+        Command::Run(run) => run::run(*run),
+        Command::Inspect(inspect) => inspect::inspect(&inspect),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bulkhead: {}", one_line(&error));
+            failure::code(&error)
+        }
+    }
+}
+
+/// Shows on standard error what the program says of itself: warnings, and more of it the more it is asked for.
+fn watch(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(verbose > 0)
+        .init();
+}

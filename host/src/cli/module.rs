@@ -1,0 +1,103 @@
+//! The protocol module: from a file or from inside this program, in the placement that is asked for.
+
+use std::path::Path;
+
+use bulkhead::artifact::Artifact;
+use bulkhead::net::Builder;
+use bulkhead::placement::Instance;
+use bulkhead::placement::native::Native;
+use bulkhead_wit::Description;
+
+use super::arguments::{Placement, Run};
+use super::failure::usage;
+
+/// A module that was found fit to run.
+pub(super) enum Module {
+    /// A component, for the sandbox.
+    Sandboxed(Box<Artifact>),
+    /// The bundled module's code as a part of this program.
+    Native,
+}
+
+/// The component in this file, or the bundled one.
+///
+/// # Errors
+/// A line that says what is wrong with it.
+pub(super) fn artifact(file: Option<&Path>) -> anyhow::Result<Artifact> {
+    Ok(match file {
+        Some(path) => Artifact::from_file(path)?,
+        None => Artifact::bundled()?,
+    })
+}
+
+impl Module {
+    /// What the command line asks for.
+    ///
+    /// # Errors
+    /// A line that says what is wrong with the file, or with the command line.
+    pub(super) fn of(run: &Run) -> anyhow::Result<Self> {
+        match (run.placement, &run.module) {
+            (Placement::Native, Some(_)) => Err(usage(
+                "--placement native runs the module that is compiled into this program; leave out --module",
+            )),
+            (Placement::Native, None) => Ok(Self::Native),
+            (Placement::Wasm, file) => {
+                let artifact = artifact(file.as_deref())?;
+                // Found out now, while nothing is set up yet.
+                artifact.instance()?;
+                Ok(Self::Sandboxed(Box::new(artifact)))
+            }
+        }
+    }
+
+    /// Hands it to a stack that is being set up; a fresh instance of it follows one that fails.
+    pub(super) fn give_to(&self, builder: Builder) -> Builder {
+        match self {
+            Self::Sandboxed(artifact) => builder.artifact((**artifact).clone()),
+            Self::Native => builder.instance(native()).restarted_by(Box::new(|| Ok(native()))),
+        }
+    }
+
+    /// Where it runs, in one word.
+    pub(super) const fn placement(&self) -> &'static str {
+        match self {
+            Self::Sandboxed(_) => "wasm",
+            Self::Native => "native",
+        }
+    }
+
+    /// A line about it.
+    pub(super) fn about(&self) -> String {
+        match self {
+            Self::Sandboxed(artifact) => {
+                let loading = artifact.loading();
+                let how = if loading.cached { "machine code from the cache" } else { "compiled" };
+                let blind =
+                    if artifact.facts().payload_blind { "payload-blind" } else { "with payload access" };
+                format!(
+                    "{} in a sandbox, {blind}, {how} in {:.0} ms",
+                    name(artifact.description()),
+                    loading.took.as_secs_f64() * 1e3
+                )
+            }
+            Self::Native => format!("{} natively, without a sandbox", name(native().description())),
+        }
+    }
+}
+
+fn native() -> Box<dyn Instance> {
+    Box::new(Native::new(Box::new(bulkhead_tcp::Tcp::new())))
+}
+
+/// Name and version, as a module gives them: untrusted text.
+pub(super) fn name(description: &Description) -> String {
+    format!("{} {}", shown(&description.name), shown(&description.version))
+}
+
+/// Characters of a module's name or version that are shown.
+const SHOWN: usize = 80;
+
+/// Text of a module's own, made fit for a terminal and for one line.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).filter(|letter| !letter.is_control()).collect()
+}
