@@ -42,14 +42,29 @@ impl Stack {
     /// The fault that ended the last instance, told again at each call; its streams are told the same. A fault that
     /// was followed by a [restart](Stack::supervise) is told to its streams alone, and remembered.
     pub fn turn(&mut self, now: Time, device: &mut dyn Device) -> Result<Turn, Arc<Fault>> {
+        self.turn_by(&mut || now, device)
+    }
+
+    /// One turn that asks a clock before each of its steps. Carrying out a step's sends can take milliseconds, and a
+    /// stack that hears acknowledgements at a time that stands still measures round trips that are too short.
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn).
+    pub fn turn_by(
+        &mut self,
+        clock: &mut dyn FnMut() -> Time,
+        device: &mut dyn Device,
+    ) -> Result<Turn, Arc<Fault>> {
         if let Some(fault) = &self.fault {
             return Err(Arc::clone(fault));
         }
-        self.now = self.now.max(now);
-        device.set_now(self.now);
-        self.follow_mtu(device.capabilities().mtu);
         let mut turn = Turn::default();
         loop {
+            self.now = self.now.max(clock());
+            if turn.steps == 0 {
+                device.set_now(self.now);
+                self.follow_mtu(device.capabilities().mtu);
+            }
             let more_arriving = self.gather(device);
             let is_due = self.unfinished || self.deadline <= self.now;
             if self.batch.is_empty() && !is_due {

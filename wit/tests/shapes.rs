@@ -7,7 +7,13 @@ use std::collections::BTreeMap;
 use wit_parser::abi::AbiVariant;
 use wit_parser::{Docs, Function, InterfaceId, Resolve, SizeAlign, Type, TypeDef, TypeDefKind};
 
-const TYPES: &str = include_str!("../src/types.rs");
+const TYPES: &str = concat!(
+    include_str!("../src/types/mod.rs"),
+    include_str!("../src/types/address.rs"),
+    include_str!("../src/types/config.rs"),
+    include_str!("../src/types/inputs.rs"),
+    include_str!("../src/types/outputs.rs"),
+);
 const ENCODING: [&str; 4] = [
     include_str!("../src/encoding/wire.rs"),
     include_str!("../src/encoding/life.rs"),

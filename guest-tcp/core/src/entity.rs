@@ -13,10 +13,12 @@ pub(crate) enum EntityKind {
     Connection,
     Embryo,
     TimeWait,
+    /// A hold slot of fragments; it has a deadline and no ends.
+    Hold,
 }
 
 impl Entity {
-    pub(crate) const KINDS: usize = 3;
+    pub(crate) const KINDS: usize = 4;
 
     pub(crate) const fn connection(number: u32) -> Self {
         Self(number)
@@ -28,6 +30,10 @@ impl Entity {
 
     pub(crate) const fn time_wait(number: u32) -> Self {
         Self(2 << SHIFT | number)
+    }
+
+    pub(crate) const fn hold(number: u32) -> Self {
+        Self(3 << SHIFT | number)
     }
 
     /// The number within its kind.
@@ -44,7 +50,8 @@ impl Entity {
         match self.0 >> SHIFT {
             0 => EntityKind::Connection,
             1 => EntityKind::Embryo,
-            _ => EntityKind::TimeWait,
+            2 => EntityKind::TimeWait,
+            _ => EntityKind::Hold,
         }
     }
 

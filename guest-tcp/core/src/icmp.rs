@@ -5,12 +5,13 @@ use crate::embryo::Embryo;
 use crate::entity::EntityKind;
 use crate::header::icmp::{Complaint, Quoted, echo_reply, parse_error};
 use crate::header::ip::Ip;
-use crate::limits::{ECHOES_PER_SECOND, PATH_MTU_MIN_V4, PATH_MTU_MIN_V6};
+use crate::instance::mss_of;
+use crate::limits::{BLACK_HOLE_MTU, ECHOES_PER_SECOND, PATH_MTU_MIN_V4, PATH_MTU_MIN_V6};
 use crate::out::{Context, Payload};
 use crate::state::State;
 use crate::tables::Tables;
 use bulkhead_wit::registry::{protocol, reason};
-use bulkhead_wit::{Event, Reason, Segment, Source};
+use bulkhead_wit::{Event, How, Reason, Segment, Source};
 
 /// An echo request is answered with its own data (RFC 1122 3.2.2.6, RFC 4443 4.2).
 pub(crate) fn message(index: u32, header: &[u8], segment: &Segment, cx: &mut Context<'_>) {
@@ -45,8 +46,11 @@ pub(crate) fn message(index: u32, header: &[u8], segment: &Segment, cx: &mut Con
         of: u64::from(index),
         at: 0,
         length: segment.payload,
+        // One datagram, whatever its length.
         mss: u16::MAX,
         source: Source::Segment,
+        // Whoever asks with more than a link takes is answered in as many pieces.
+        how: How::MAY_FRAGMENT,
     };
     cx.out.push(start, transport, payload);
     cx.instance.counters.echoes += 1;
@@ -111,6 +115,16 @@ pub(crate) fn too_big(connection: &mut Connection, mtu: u32, cx: &mut Context<'_
     }
     let warning = Reason { connection: connection.handle, reason: reason::PATH_MTU, value: mtu };
     cx.out.event(Event::Warned(warning));
+}
+
+/// Nothing comes back, and no router says why: perhaps it is the size (RFC 4821 7.7).
+pub(crate) fn black_hole(connection: &mut Connection, cx: &mut Context<'_>) {
+    let mss = connection.recovery.mss();
+    let smaller = u32::from(mss_of(BLACK_HOLE_MTU, connection.remote.address));
+    // Only segments that are larger than that can be the cause.
+    if mss > smaller && connection.recovery.in_flight() > u64::from(smaller) {
+        too_big(connection, BLACK_HOLE_MTU, cx);
+    }
 }
 
 /// The host's "unreachable" in answer to a stranger's SYN (RFC 792, RFC 4443 3.1), which quotes it: ends, ports and

@@ -87,6 +87,7 @@ pub(crate) struct Instance {
     pub embryos: u32,
     pub offers: u32,
     pub islands: u16,
+    pub holds: u16,
     pub settings: Arc<Settings>,
     pub keys: Keys,
     pub counters: Counters,
@@ -111,6 +112,7 @@ impl Default for Instance {
             embryos: bulkhead_wit::limits::EMBRYOS,
             offers: bulkhead_wit::limits::OFFERS,
             islands: bulkhead_wit::limits::ISLANDS as u16,
+            holds: 0,
             settings: Arc::default(),
             keys: Keys::default(),
             counters: Counters::default(),
@@ -136,6 +138,7 @@ impl Instance {
         self.embryos = config.embryos.min(bounds::CONNECTIONS);
         self.offers = config.offers.min(bounds::OFFERS_MAX);
         self.islands = config.islands.min(bounds::ISLANDS as u16);
+        self.holds = config.holds.min(bounds::HOLDS as u16);
         self.settings = Arc::new(Settings::default().with(&config.settings));
     }
 

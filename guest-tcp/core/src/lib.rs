@@ -12,7 +12,7 @@
 //! - `call`: OPEN, CLOSE, ABORT, STATUS and the contract's own calls;
 //! - `timer`, `timeout`: deadlines, and what happens at them;
 //! - `emit`: what to send, and how it looks; `out` keeps account of the room there is;
-//! - `icmp`: echo and errors; `isn` numbers and timestamps come from `instance` by the keys of `hash`; `ports`;
+//! - `icmp`: echo and errors; `fragment`: datagrams in pieces; `isn` numbers and timestamps come from `instance` by the keys of `hash`; `ports`;
 //! - `save`: the whole state as bytes; `limits`: every bound.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -27,6 +27,7 @@ mod demux;
 mod embryo;
 mod emit;
 mod entity;
+mod fragment;
 mod hash;
 mod header;
 mod icmp;
@@ -57,6 +58,9 @@ pub use seq::Seq;
 
 /// Memory that an idle connection takes, about.
 pub(crate) const BYTES_PER_CONNECTION: u32 = size_of::<connection::Connection>() as u32 + 32;
+
+// What was promised: 100,000 idle connections in 100 MiB.
+const _: () = assert!(BYTES_PER_CONNECTION <= 1024);
 
 /// The TCP module: see [`Module`].
 #[derive(Default)]

@@ -13,6 +13,11 @@ pub(crate) const MSS_MIN: u16 = 48;
 pub(crate) const PATH_MTU_MIN_V4: u32 = 552;
 /// The same for IPv6: no link has less (RFC 8200 5).
 pub(crate) const PATH_MTU_MIN_V6: u32 = 1280;
+/// Timeouts in a row after which large segments are suspected not to get through (RFC 4821 7.7; Linux with
+/// `tcp_mtu_probing`: `tcp_retries1`).
+pub(crate) const BLACK_HOLE_TIMEOUTS: u32 = 3;
+/// The path MTU that is tried then: what every IPv6 link takes, and practically every IPv4 link.
+pub(crate) const BLACK_HOLE_MTU: u32 = 1280;
 /// The largest window shift (RFC 7323 2.3).
 pub(crate) const WINDOW_SCALE_MAX: u8 = 14;
 /// The largest window without a scale.

@@ -25,6 +25,7 @@ pub(crate) struct Payload {
     /// Payload bytes of each frame where it is longer.
     pub mss: u16,
     pub source: Source,
+    pub how: How,
 }
 
 /// A segment to send.
@@ -102,7 +103,7 @@ impl<'a> Out<'a> {
             transport: transport as u16,
             mss: if payload.length > u32::from(payload.mss) { payload.mss } else { 0 },
             source,
-            how: How::default(),
+            how: payload.how,
         });
         self.sends = self.sends.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(header_length as u32).saturating_sub(payload.length);

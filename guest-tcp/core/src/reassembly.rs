@@ -1,5 +1,6 @@
 //! What has arrived beyond RCV.NXT: ranges only, the bytes are in the host's stream already (RFC 9293 3.10.7.4, RFC 2018).
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// A run of placed bytes, `start..end`, in offsets of the receive stream.
@@ -37,23 +38,29 @@ impl Missing {
 /// The islands of a connection, sorted, never touching each other.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Reassembly {
-    pub islands: Vec<Island>,
-    pub stamp: u64,
+    /// Absent where there are none.
+    #[expect(clippy::box_collection, reason = "eight bytes in a connection without holes")]
+    pub islands: Option<Box<Vec<Island>>>,
 }
 
 impl Reassembly {
     pub(crate) fn is_empty(&self) -> bool {
-        self.islands.is_empty()
+        self.islands.is_none()
+    }
+
+    /// All of them, in order.
+    pub(crate) fn islands(&self) -> &[Island] {
+        self.islands.as_ref().map_or(&[], |islands| islands.as_slice())
     }
 
     /// The end of the highest island.
     pub(crate) fn end(&self) -> Option<u64> {
-        self.islands.last().map(|island| island.end)
+        self.islands().last().map(|island| island.end)
     }
 
     /// The first part of `start..end` that is here already, if any: what a D-SACK reports (RFC 2883 4).
     pub(crate) fn duplicate(&self, start: u64, end: u64) -> Option<(u64, u64)> {
-        self.islands
+        self.islands()
             .iter()
             .map(|island| (island.start.max(start), island.end.min(end)))
             .find(|(from, to)| from < to)
@@ -67,9 +74,14 @@ impl Reassembly {
         if start >= end {
             return (missing, next);
         }
+        if start == next && self.islands.is_none() {
+            // The ordinary case: nothing is missing before or behind it.
+            missing.push(start, end);
+            return (missing, end);
+        }
         let mut from = start;
         let mut to = start;
-        for island in &self.islands {
+        for island in self.islands() {
             if island.end <= from {
                 continue;
             }
@@ -85,7 +97,7 @@ impl Reassembly {
         if from < end && missing.push(from, end) {
             to = end;
         }
-        if start > next && self.needs_an_island(start, to) && self.islands.len() >= most {
+        if start > next && self.needs_an_island(start, to) && self.islands().len() >= most {
             return (Missing::default(), next);
         }
         self.join(start, to);
@@ -93,7 +105,7 @@ impl Reassembly {
     }
 
     fn needs_an_island(&self, start: u64, end: u64) -> bool {
-        !self.islands.iter().any(|island| island.start <= end && start <= island.end)
+        !self.islands().iter().any(|island| island.start <= end && start <= island.end)
     }
 
     /// Merges `start..end` with every island that it touches.
@@ -101,27 +113,25 @@ impl Reassembly {
         if start >= end {
             return;
         }
-        self.stamp += 1;
-        let first = self.islands.partition_point(|island| island.end < start);
-        let last = self.islands.partition_point(|island| island.start <= end);
-        let mut joined = Island { start, end, stamp: self.stamp };
-        for island in self.islands.get(first..last).unwrap_or(&[]) {
+        let islands = self.islands.get_or_insert_default();
+        let stamp = islands.iter().map(|island| island.stamp).max().unwrap_or(0) + 1;
+        let first = islands.partition_point(|island| island.end < start);
+        let last = islands.partition_point(|island| island.start <= end);
+        let mut joined = Island { start, end, stamp };
+        for island in islands.get(first..last).unwrap_or(&[]) {
             joined.start = joined.start.min(island.start);
             joined.end = joined.end.max(island.end);
         }
-        self.islands.splice(first..last, core::iter::once(joined));
+        islands.splice(first..last, core::iter::once(joined));
     }
 
     /// Takes away the first island if it begins at `next`, and gives the next byte in order.
     fn advance(&mut self, next: u64) -> u64 {
-        let Some(first) = self.islands.first().copied().filter(|island| island.start <= next) else {
-            return next;
-        };
-        self.islands.remove(0);
-        if self.islands.is_empty() {
-            // An idle connection holds no memory for what it does not need.
-            *self = Self::default();
-        }
+        let Some(islands) = &mut self.islands else { return next };
+        let Some(first) = islands.first().copied().filter(|island| island.start <= next) else { return next };
+        islands.remove(0);
+        // An idle connection holds no memory for what it does not need.
+        self.islands.take_if(|islands| islands.is_empty());
         first.end.max(next)
     }
 
@@ -129,7 +139,7 @@ impl Reassembly {
     pub(crate) fn latest(&self, most: usize, mut each: impl FnMut(u64, u64)) {
         let mut below = u64::MAX;
         for _ in 0..most {
-            let latest = self.islands.iter().filter(|island| island.stamp < below).max_by_key(|i| i.stamp);
+            let latest = self.islands().iter().filter(|island| island.stamp < below).max_by_key(|i| i.stamp);
             let Some(island) = latest else { break };
             below = island.stamp;
             each(island.start, island.end);
@@ -149,7 +159,7 @@ mod tests {
         let (missing, next) = r.take(0, 5, 45, 64);
         assert_eq!(missing.pieces(), [(5, 10), (20, 30), (40, 45)]);
         assert_eq!(next, 0);
-        assert_eq!(r.islands.len(), 1);
+        assert_eq!(r.islands().len(), 1);
         assert_eq!(r.take(0, 0, 5, 64), (Missing { pieces: [(0, 5), (0, 0), (0, 0), (0, 0)], count: 1 }, 45));
         assert!(r.is_empty());
     }
@@ -177,6 +187,6 @@ mod tests {
         let (missing, next) = r.take(0, 0, 100, 64);
         assert_eq!(missing.pieces(), [(0, 10), (15, 20), (25, 30), (35, 40)]);
         assert_eq!(next, 45);
-        assert_eq!(r.islands.len(), 3);
+        assert_eq!(r.islands().len(), 3);
     }
 }

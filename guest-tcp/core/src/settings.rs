@@ -38,6 +38,8 @@ pub(crate) const SERVED: &[u16] = &[
 /// What is set. Shared between connections until one of them changes something.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Settings {
+    /// The profile `linux`: what differs from bulkhead's own is pacing, which Linux leaves to the queueing discipline.
+    pub linux: bool,
     pub nodelay: bool,
     pub cork: bool,
     pub quickack: bool,
@@ -68,6 +70,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            linux: false,
             nodelay: false,
             cork: false,
             quickack: false,
@@ -156,9 +159,9 @@ impl Settings {
             key::NOTSENT_LOWAT => self.notsent_lowat = small(value)?,
             key::MAX_PACING_RATE => self.max_pacing_rate = value,
             key::CONGESTION if value == CUBIC || value == RENO => self.congestion = value,
-            key::PROFILE if value <= 1 => {}
+            key::PROFILE => self.linux = flag(value)?,
             key::URGENT_INLINE if value <= 1 => {}
-            key::ECN | key::CONGESTION | key::PROFILE | key::URGENT_INLINE => return Err(Refused::Value),
+            key::ECN | key::CONGESTION | key::URGENT_INLINE => return Err(Refused::Value),
             _ => return self.set_limit(setting),
         }
         Ok(())

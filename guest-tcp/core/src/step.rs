@@ -74,6 +74,9 @@ fn arrive_segment(tables: &mut Tables, index: u32, header: &[u8], segment: &Segm
             None => cx.instance.counters.dropped += 1,
         },
         (Kind::Whole, protocol::ICMP | protocol::ICMPV6) => icmp::message(index, header, segment, cx),
+        (Kind::Fragment, _) => {
+            tables.fragments.arrive(&mut tables.timers, header, (index, segment), cx);
+        }
         (Kind::IcmpError, _) => icmp::error(tables, header, segment, cx),
         _ => cx.instance.counters.dropped += 1,
     }
@@ -111,6 +114,8 @@ fn demultiplex(tables: &mut Tables, segment: &Arrived, cx: &mut Context<'_>) {
                 }
             }
         }
+        // Nothing is found by ends that has none.
+        EntityKind::Hold => {}
     }
 }
 
@@ -133,6 +138,7 @@ fn fire_timers(tables: &mut Tables, cx: &mut Context<'_>) {
             }
             EntityKind::Embryo => arrive::listen::fire(tables, number, cx),
             EntityKind::TimeWait => tables.remove_time_wait(key, number),
+            EntityKind::Hold => tables.fragments.release(&mut tables.timers, number, cx),
         }
     }
 }
@@ -173,7 +179,7 @@ fn finish(tables: &Tables, cx: &mut Context<'_>) {
         Some((at, entity)) => {
             let handle = match entity.what() {
                 EntityKind::Connection => tables.connections.get(entity.number()).map(|c| c.handle),
-                EntityKind::Embryo | EntityKind::TimeWait => None,
+                EntityKind::Embryo | EntityKind::TimeWait | EntityKind::Hold => None,
             };
             (at.max(cx.now.saturating_add(DEADLINE_MIN)), handle.unwrap_or_default())
         }

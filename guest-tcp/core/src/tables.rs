@@ -5,6 +5,7 @@ use crate::demux::Table;
 use crate::embryo::Embryo;
 use crate::emit;
 use crate::entity::{Entity, EntityKind};
+use crate::fragment::Fragments;
 use crate::hash::Key;
 use crate::limits::TIME_WAITS;
 use crate::listener::Listeners;
@@ -26,8 +27,11 @@ pub(crate) struct Tables {
     pub time_waits: Slab<TimeWait>,
     pub listeners: Listeners,
     pub timers: Timers,
+    pub fragments: Fragments,
     /// Connections with something to send, in the order of their turns.
     pub ready: VecDeque<u32>,
+    /// Connections by their state's number.
+    pub states: [u32; STATES],
     by_ends: Table,
     by_handle: Table,
     /// Connections with something to mark in this step.
@@ -37,6 +41,9 @@ pub(crate) struct Tables {
     /// Embryos that were offered, by the place that is reserved for their connection.
     pub offers: BTreeMap<u32, u32>,
 }
+
+/// As many as RFC 9293 has, CLOSED included.
+const STATES: usize = 11;
 
 /// The hash of a handle that the host numbered.
 fn handle_hash(key: Key, handle: Handle) -> u64 {
@@ -50,6 +57,7 @@ impl Tables {
             EntityKind::Connection => self.connections.get(entity.number()).map(|c| (c.local, c.remote)),
             EntityKind::Embryo => self.embryos.get(entity.number()).map(|e| (e.local, e.remote)),
             EntityKind::TimeWait => self.time_waits.get(entity.number()).map(|t| (t.local, t.remote)),
+            EntityKind::Hold => None,
         }
     }
 
@@ -159,6 +167,7 @@ impl Tables {
 
     /// After anything was done to a connection: its deadline, its marks, its turn to send, or its end.
     pub(crate) fn settle(&mut self, number: u32, cx: &mut Context<'_>) {
+        self.count(number);
         let Some(connection) = self.connections.get_mut(number) else { return };
         if let Some(ending) = connection.ending {
             return self.finish(number, ending, cx);
@@ -172,6 +181,26 @@ impl Tables {
         }
         let deadline = connection.deadline();
         self.timers.set(Entity::connection(number), deadline);
+    }
+
+    /// Counts a connection under its state, and no longer under the one before.
+    pub(crate) fn count(&mut self, number: u32) {
+        let Some(connection) = self.connections.get_mut(number) else { return };
+        let now = connection.state.number();
+        let before = core::mem::replace(&mut connection.counted, now);
+        self.recount(before, now);
+    }
+
+    fn recount(&mut self, before: u8, now: u8) {
+        if before == now {
+            return;
+        }
+        // Under 0, CLOSED, nobody is counted.
+        for (state, step) in [(before, u32::MAX), (now, 1)] {
+            if let Some(count) = self.states.get_mut(usize::from(state)).filter(|_| state > 0) {
+                *count = count.wrapping_add(step);
+            }
+        }
     }
 
     /// The same after its turn to send, when it waits for nothing but time.
@@ -201,7 +230,7 @@ impl Tables {
         if connection.ack_now && remains.is_some() {
             emit::ack(connection, cx);
         }
-        let handle = connection.handle;
+        let (handle, counted) = (connection.handle, connection.counted);
         self.closed.push((connection.local, connection.remote));
         cx.out.event(Event::Closed(Reason { connection: handle, reason: why, value }));
         self.unbind(key, Entity::connection(number));
@@ -209,6 +238,7 @@ impl Tables {
             self.by_handle.remove(handle_hash(key, handle), number);
         }
         self.connections.release(number);
+        self.recount(counted, 0);
         if let Some(remains) = remains {
             self.add_time_wait(key, remains);
         }
@@ -233,5 +263,6 @@ impl Tables {
             }
         }
         self.closed.clear();
+        self.fragments.end_step();
     }
 }

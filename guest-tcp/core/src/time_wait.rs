@@ -102,8 +102,7 @@ impl TimeWait {
     /// FIN-WAIT-2 without an owner: text finds nobody to read it (RFC 2525 2.17), the FIN leads to TIME-WAIT.
     fn await_fin(&mut self, segment: &Arrived, start: i64, cx: &mut Context<'_>) -> Then {
         if start + i64::from(segment.length) > 0 {
-            let reset = (self.send_next, self.receive_next, Flags::RST.with(Flags::ACK));
-            crate::emit::reset_plain(self.local, self.remote, reset, cx);
+            crate::emit::reset_for(segment, cx);
             return Then::End;
         }
         if segment.has(Flags::FIN) && start + i64::from(segment.length) == 0 {

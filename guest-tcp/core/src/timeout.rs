@@ -2,7 +2,8 @@
 
 use crate::connection::{Connection, Ending};
 use crate::emit;
-use crate::limits::RTO_MAX;
+use crate::icmp;
+use crate::limits::{BLACK_HOLE_TIMEOUTS, RTO_MAX};
 use crate::out::Context;
 use crate::recovery::TimerAction;
 use crate::state::State;
@@ -21,6 +22,9 @@ pub(crate) fn fire(connection: &mut Connection, cx: &mut Context<'_>) {
         && !is_held_back(connection, now)
     {
         return give_up(connection, reason::TIMED_OUT);
+    }
+    if connection.recovery.timeouts() == BLACK_HOLE_TIMEOUTS && connection.state.is_synchronized() {
+        icmp::black_hole(connection, cx);
     }
     if connection.deadlines.delayed_ack <= now {
         connection.deadlines.delayed_ack = NEVER;

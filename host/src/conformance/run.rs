@@ -9,8 +9,8 @@ use super::script::{
     When,
 };
 use super::wire::{self, Addresses, Seen};
+use crate::device::Capabilities;
 use crate::device::queue::QueueDevice;
-use crate::device::{Capabilities, Offload};
 use crate::placement::Instance;
 use crate::stack::{Options, Stack};
 use bulkhead_wit::limits::{MILLISECOND, SECOND};
@@ -273,9 +273,10 @@ impl Run {
         let local = packet.network.local.or(flow.local_port).unwrap_or(LOCAL_PORT);
         let flow = *flow;
         self.trace.line(self.now, &format!("< {packet}"));
+        let offload = wire::offload(packet, self.addresses);
         for frame in wire::encode(packet, &flow, self.addresses, port, local) {
             self.trace.frame(self.now, &frame);
-            if !self.device.inject(&frame, Offload::default()) {
+            if !self.device.inject(&frame, offload) {
                 return Err(Problem::new("too many packets at once"));
             }
         }

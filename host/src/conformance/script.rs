@@ -154,6 +154,8 @@ pub struct Network {
     pub is_corrupt: bool,
     /// Arrives in this many fragments (0 and 1 are none).
     pub fragments: u8,
+    /// Payload bytes of the segments that a device merged it from; 0 is not merged.
+    pub merged_from: u16,
     /// The fragments arrive in reverse.
     pub is_reverse: bool,
 }

@@ -3,6 +3,7 @@
 use super::flow::{End, Flow, offset, pattern};
 use super::script::{Body, Icmp, Network, Number, Packet, Tcp, TcpOption, flag};
 use crate::checksum::{checksum, pseudo};
+use crate::device::{ChecksumState, Gso, Offload};
 use bulkhead_wit::Address;
 use bulkhead_wit::registry::protocol;
 
@@ -44,6 +45,20 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// What a device says of an arriving packet.
+pub(super) fn offload(packet: &Packet, addresses: Addresses) -> Offload {
+    if packet.network.merged_from == 0 {
+        return Offload::default();
+    }
+    let gso = if addresses.is_v6() { Gso::Tcp6 } else { Gso::Tcp4 };
+    Offload {
+        gso,
+        gso_size: packet.network.merged_from,
+        checksum: ChecksumState::Verified,
+        ..Offload::default()
+    }
 }
 
 /// The frames of an arriving packet: several if the script has it fragmented.

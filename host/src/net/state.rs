@@ -105,7 +105,8 @@ impl State {
         let now = self.now();
         self.note_gap(now);
         let errors = self.stack.totals().device_errors;
-        let result = self.stack.turn(now, &mut *self.device);
+        let clock = self.clock;
+        let result = self.stack.turn_by(&mut || nanoseconds(clock.elapsed()), &mut *self.device);
         self.is_turning = false;
         self.turns += 1;
         while let Some((id, news)) = self.stack.next_ready() {

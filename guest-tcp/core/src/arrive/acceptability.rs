@@ -61,15 +61,14 @@ fn is_old_duplicate(connection: &Connection, segment: &Arrived, now: Time) -> bo
     Seq(value).is_before(Seq(receive.timestamp)) && now.saturating_sub(receive.timestamp_at) < PAWS_IDLE
 }
 
-/// RFC 7323 4.3 (2): TS.Recent follows segments at or before Last.ACK.sent.
+/// RFC 7323 4.3 (2): TS.Recent follows segments at or before Last.ACK.sent; back in time only after 5.5's idleness.
 pub(crate) fn remember_timestamp(connection: &mut Connection, segment: &Arrived, now: Time) {
     let Some((value, _)) = segment.options.timestamps.filter(|_| connection.negotiated.timestamps) else {
         return;
     };
+    let is_old = is_old_duplicate(connection, segment, now);
     let receive = &mut connection.receive;
-    if !Seq(value).is_before(Seq(receive.timestamp))
-        && receive.offset(segment.tcp.seq) <= receive.acked as i64
-    {
+    if !is_old && receive.offset(segment.tcp.seq) <= receive.acked as i64 {
         receive.timestamp = value;
         receive.timestamp_at = now;
     }

@@ -82,7 +82,7 @@ fn acknowledged(connection: &mut Connection, segment: &Arrived, cx: &mut Context
 
 /// ESTABLISHED, or FIN-WAIT-1 where the application has already ended its stream.
 pub(crate) fn establish(connection: &mut Connection, segment: &Arrived, cx: &mut Context<'_>) {
-    connection.state = if connection.send.end.is_some() { State::FinWait1 } else { State::Established };
+    connection.state = if connection.send.ended { State::FinWait1 } else { State::Established };
     connection.activity.acked_at = cx.now;
     connection.restart_keepalive(cx.now);
     cx.out.event(Event::Opened(Opening {

@@ -18,7 +18,7 @@ pub(crate) fn arrive(connection: &mut Connection, segment: &Arrived, cx: &mut Co
     let next = connection.receive.next;
     if connection.closed && end > next as i64 {
         // RFC 2525 2.17, RFC 9293 3.6.1: nobody will read this.
-        emit::reset(connection, cx);
+        emit::reset_for(segment, cx);
         return connection.end(Ending::Gone(reason::DATA_AFTER_CLOSE, 0));
     }
     connection.activity.received_at = cx.now;

@@ -24,7 +24,7 @@ fn with(
 /// Nothing more will be written: the stream ends with what this step's positions say.
 pub(super) fn shutdown(tables: &mut Tables, handle: Handle, cx: &mut Context<'_>) -> Result<(), u16> {
     with(tables, handle, cx, |connection, _| {
-        if connection.send.end.is_some() {
+        if connection.send.ended {
             return Err(reason::INVALID);
         }
         end_stream(connection);
@@ -34,10 +34,10 @@ pub(super) fn shutdown(tables: &mut Tables, handle: Handle, cx: &mut Context<'_>
 
 /// The state after CLOSE; the FIN goes out when all before it has.
 fn end_stream(connection: &mut Connection) {
-    if connection.send.end.is_some() {
+    if connection.send.ended {
         return;
     }
-    connection.send.end = Some(connection.send.written);
+    connection.send.ended = true;
     connection.state = match connection.state {
         State::Established => State::FinWait1,
         State::CloseWait => State::LastAck,

@@ -25,28 +25,21 @@ fn count(tables: &Tables, cx: &Context<'_>) -> vec::Vec<u64> {
             *field = value;
         }
     };
-    let mut states = [0_u64; 4];
-    for (_, connection) in tables.connections.iter() {
-        let kind = match connection.state {
-            State::SynSent => 0,
-            State::SynReceived => 1,
-            State::Established => 2,
-            _ => 3,
-        };
-        if let Some(state) = states.get_mut(kind) {
-            *state += 1;
-        }
-    }
-    let [syn_sent, syn_received, established, closing] = states;
+    let of = |state: State| u64::from(tables.states.get(usize::from(state.number())).copied().unwrap_or(0));
+    let closing = of(State::FinWait1)
+        + of(State::FinWait2)
+        + of(State::Closing)
+        + of(State::CloseWait)
+        + of(State::LastAck);
     let unowned = tables.time_waits.iter().filter(|(_, remains)| remains.fin_wait_2).count() as u64;
     let counters = &cx.instance.counters;
     let bytes = u64::from(tables.connections.len()) * u64::from(crate::BYTES_PER_CONNECTION)
         + u64::from(tables.embryos.len()) * size_of::<crate::embryo::Embryo>() as u64
         + u64::from(tables.time_waits.len()) * size_of::<crate::time_wait::TimeWait>() as u64;
     for (key, value) in [
-        (census::SYN_SENT, syn_sent),
-        (census::SYN_RECEIVED, syn_received + u64::from(tables.embryos.len())),
-        (census::ESTABLISHED, established),
+        (census::SYN_SENT, of(State::SynSent)),
+        (census::SYN_RECEIVED, of(State::SynReceived) + u64::from(tables.embryos.len())),
+        (census::ESTABLISHED, of(State::Established)),
         (census::CLOSING, closing + unowned),
         (census::TIME_WAIT, u64::from(tables.time_waits.len()).saturating_sub(unowned)),
         (census::LISTENERS, tables.listeners.list.len() as u64),

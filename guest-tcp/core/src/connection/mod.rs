@@ -102,6 +102,8 @@ pub(crate) struct Connection {
     pub out_of_window_at: Time,
     /// The soft error that is told if the connection times out (RFC 5461).
     pub soft_error: u16,
+    /// The state's number under which it is counted; 0 where it is not yet.
+    pub counted: u8,
 }
 
 /// What a new connection is made of.
@@ -153,6 +155,7 @@ impl Connection {
             ready: false,
             out_of_window_at: 0,
             soft_error: 0,
+            counted: 0,
         };
         connection.recovery.mss_changed(u32::from(connection.send_mss()));
         connection
@@ -235,18 +238,18 @@ impl Connection {
     /// Bytes that the peer has acknowledged, without SYN and FIN.
     pub(crate) fn acknowledged(&self) -> u64 {
         let data = self.recovery.acknowledged().saturating_sub(1);
-        self.send.end.map_or(data, |end| data.min(end))
+        self.send.end().map_or(data, |end| data.min(end))
     }
 
     /// Bytes that were sent at least once.
     pub(crate) fn sent(&self) -> u64 {
         let data = self.recovery.sent_end().saturating_sub(1);
-        self.send.end.map_or(data, |end| data.min(end))
+        self.send.end().map_or(data, |end| data.min(end))
     }
 
     /// Whether our FIN is acknowledged.
     pub(crate) fn fin_acknowledged(&self) -> bool {
-        self.send.end.is_some_and(|end| self.recovery.acknowledged() > end + 1)
+        self.send.end().is_some_and(|end| self.recovery.acknowledged() > end + 1)
     }
 
     /// Ends it, unless it has ended already.
@@ -292,6 +295,7 @@ pub(crate) fn parameters(settings: &Settings) -> Parameters {
         algorithm: if settings.congestion == RENO { Algorithm::Reno } else { Algorithm::Cubic },
         rto_min: settings.rto_min,
         timestamp_tick: limits::TIMESTAMP_TICK,
+        pacing: !settings.linux,
         max_pacing_rate: settings.max_pacing_rate,
         ..Parameters::default()
     }

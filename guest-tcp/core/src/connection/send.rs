@@ -2,6 +2,7 @@
 
 use crate::limits::RECORD_ENDS;
 use crate::seq::{Seq, number_of, position_of};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bulkhead_wit::MarkAt;
 
@@ -27,8 +28,8 @@ pub(crate) struct Send {
     pub peer_mss: u16,
     /// Bytes written by the application.
     pub written: u64,
-    /// Where the stream ends, once the application has said so: the FIN's place in the stream.
-    pub end: Option<u64>,
+    /// The application has ended the stream with what is written.
+    pub ended: bool,
     /// More is coming at once.
     pub more: bool,
     /// Data up to here is to be pushed (stream offset).
@@ -37,8 +38,9 @@ pub(crate) struct Send {
     pub urgent_at: u64,
     /// The offset at which the last short segment ended (Minshall's variant of Nagle's rule, as in Linux).
     pub small_end: u64,
-    /// Ends of records (stream offsets), ascending.
-    pub record_ends: Vec<u64>,
+    /// Ends of records (stream offsets), ascending; few connections have any.
+    #[expect(clippy::box_collection, reason = "eight bytes where there are none")]
+    pub record_ends: Option<Box<Vec<u64>>>,
     /// A tail up to here (stream offset) is sent although it is corked: it has waited long enough.
     pub uncorked: u64,
     /// The congestion window was reduced, and the next new data says so (RFC 3168 6.1.2).
@@ -62,12 +64,12 @@ impl Send {
             scale: 0,
             peer_mss,
             written: 0,
-            end: None,
+            ended: false,
             more: false,
             push_at: 0,
             urgent_at: 0,
             small_end: 0,
-            record_ends: Vec::new(),
+            record_ends: None,
             uncorked: 0,
             cwr: false,
             probes: 0,
@@ -86,15 +88,20 @@ impl Send {
         position_of(ack, self.iss, una)
     }
 
+    /// Where the stream ends, once the application has said so: the FIN's place in the stream.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.ended.then_some(self.written)
+    }
+
     /// One past the last offset that there is to send, the FIN included.
     pub(crate) fn supply(&self) -> u64 {
-        1 + self.end.map_or(self.written, |end| end + 1)
+        1 + self.written + u64::from(self.ended)
     }
 
     /// The application has come to `written`.
     pub(crate) fn write(&mut self, written: u64, marks: MarkAt) {
         // Positions are absolute and never go back; after the end nothing more is written.
-        if self.end.is_none() && written > self.written && written < POSITION_MAX {
+        if !self.ended && written > self.written && written < POSITION_MAX {
             self.written = written;
         }
         self.more = marks.contains(MarkAt::MORE);
@@ -105,26 +112,28 @@ impl Send {
             self.urgent_at = self.urgent_at.max(self.written);
         }
         if marks.contains(MarkAt::END_OF_RECORD)
-            && self.record_ends.last().is_none_or(|&last| last < self.written)
-            && self.record_ends.len() < RECORD_ENDS
+            && self.record_ends().last().is_none_or(|&last| last < self.written)
+            && self.record_ends().len() < RECORD_ENDS
         {
-            self.record_ends.push(self.written);
+            self.record_ends.get_or_insert_default().push(self.written);
         }
+    }
+
+    fn record_ends(&self) -> &[u64] {
+        self.record_ends.as_ref().map_or(&[], |ends| ends.as_slice())
     }
 
     /// The first end of a record after a stream offset.
     pub(crate) fn record_end_after(&self, at: u64) -> Option<u64> {
-        self.record_ends.iter().copied().find(|&end| end > at)
+        self.record_ends().iter().copied().find(|&end| end > at)
     }
 
     /// Forgets what is acknowledged.
     pub(crate) fn forget(&mut self, acknowledged: u64) {
-        if !self.record_ends.is_empty() {
-            self.record_ends.retain(|&end| end > acknowledged);
-            if self.record_ends.is_empty() {
-                self.record_ends = Vec::new();
-            }
+        if let Some(ends) = &mut self.record_ends {
+            ends.retain(|&end| end > acknowledged);
         }
+        self.record_ends.take_if(|ends| ends.is_empty());
         if self.urgent_at <= acknowledged {
             self.urgent_at = 0;
         }

@@ -12,7 +12,7 @@ pub(crate) struct Tuning {
     pub rtt_seq: u64,
     pub rtt_at: Time,
     /// Bytes read in the best round trip so far.
-    pub space: u64,
+    pub space: u32,
     /// Where and when the present round trip began.
     pub from: u64,
     pub from_at: Time,
@@ -44,7 +44,7 @@ impl Tuning {
         let read = consumed.saturating_sub(self.from);
         (self.from, self.from_at) = (consumed, now);
         let initial = u64::from(INITIAL_WINDOW) * u64::from(mss);
-        let space = self.space.max(initial);
+        let space = u64::from(self.space).max(initial);
         if read <= space {
             return false;
         }
@@ -52,7 +52,7 @@ impl Tuning {
         let window = (2 * read).saturating_add(16 * u64::from(mss));
         let grow = window.saturating_mul(read - space) / space.max(1);
         let window = window.saturating_add(grow.saturating_mul(2)).min(u64::from(most));
-        self.space = read;
+        self.space = u32::try_from(read).unwrap_or(u32::MAX);
         let larger = window > u64::from(self.want);
         if larger {
             self.want = window as u32;

@@ -11,7 +11,7 @@ use crate::out::{Context, Payload, Segment};
 use crate::recovery::{Next, Span, Supply};
 use crate::state::State;
 use bulkhead_wit::limits::FRAMES_PER_SEND;
-use bulkhead_wit::{Choosing, Event, NEVER, Source};
+use bulkhead_wit::{Choosing, Event, How, NEVER, Source};
 
 /// How a connection's turn to send ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,6 +113,7 @@ pub(super) fn transmit_span(connection: &mut Connection, cx: &mut Context<'_>, s
             length: length as u32,
             mss: mss as u16,
             source: Source::Queue,
+            how: How::default(),
         },
     });
     sent.then(|| {
@@ -137,7 +138,7 @@ fn cut(connection: &Connection, span: Span, mss: u64, room: u64) -> Cut {
     let send = &connection.send;
     let start = span.start - 1;
     let wanted = (span.end - 1).max(start);
-    let stream_end = send.end.unwrap_or(send.written);
+    let stream_end = send.written;
     let mut end = wanted.min(stream_end);
     if let Some(record_end) = send.record_end_after(start) {
         end = end.min(record_end);
@@ -150,7 +151,7 @@ fn cut(connection: &Connection, span: Span, mss: u64, room: u64) -> Cut {
         end = start + if most >= mss { most / mss * mss } else { 0 };
     }
     let end = end.max(start);
-    let fin = send.end.is_some_and(|at| wanted > at && end == at.max(start));
+    let fin = send.end().is_some_and(|at| wanted > at && end == at.max(start));
     Cut { start, end, fin }
 }
 

@@ -12,6 +12,7 @@ pub(crate) use reset::{reset, reset_for, reset_plain};
 use crate::connection::Connection;
 use crate::header::options::{Options, SACK_BLOCKS};
 use crate::header::tcp::Flags;
+use crate::limits::OUT_OF_WINDOW_INTERVAL;
 use crate::out::{Context, Payload, Segment};
 use crate::seq::Seq;
 use bulkhead_wit::{NEVER, Time};
@@ -27,9 +28,15 @@ pub(crate) fn ack(connection: &mut Connection, cx: &mut Context<'_>) {
     }
 }
 
-/// A challenge acknowledgement (RFC 5961 7), within the instance's rate.
+/// A challenge acknowledgement (RFC 5961 7), within the connection's rate (Linux: `tcp_invalid_ratelimit`) and the
+/// instance's.
 pub(crate) fn challenge(connection: &mut Connection, cx: &mut Context<'_>) {
+    let last = connection.out_of_window_at;
+    if last > 0 && cx.now.saturating_sub(last) < OUT_OF_WINDOW_INTERVAL {
+        return;
+    }
     if cx.instance.may_challenge(cx.now) {
+        connection.out_of_window_at = cx.now.max(1);
         ack(connection, cx);
     }
 }

@@ -34,7 +34,7 @@ fn is_worth_it(connection: &Connection, usable: u64) -> bool {
 /// one that is not acknowledged. The end of the stream and urgent data do not wait.
 fn may_be_small(connection: &Connection, end: u64) -> bool {
     let send = &connection.send;
-    if send.end.is_some() || send.urgent_at >= end.saturating_sub(1) || send.uncorked + 1 >= end {
+    if send.ended || send.urgent_at >= end.saturating_sub(1) || send.uncorked + 1 >= end {
         return true;
     }
     if connection.settings.cork || send.more {

@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) headers, uniform through [`Address`].
 
-use super::{bytes, u16_at};
+use super::{bytes, u16_at, u32_at};
 use alloc::vec::Vec;
 use bulkhead_wit::Address;
 
@@ -57,6 +57,53 @@ impl Ip {
             to.extend_from_slice(&self.source.octets());
             to.extend_from_slice(&self.destination.octets());
         }
+    }
+}
+
+/// What a fragment says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Fragment {
+    pub identification: u32,
+    /// Of its first byte, in bytes.
+    pub offset: u32,
+    /// It is not the last one.
+    pub more: bool,
+    pub protocol: u8,
+}
+
+impl Fragment {
+    /// From an IPv4 header, or from the fragment header among IPv6's extensions.
+    pub(crate) fn parse(header: &[u8]) -> Option<Self> {
+        if header.first()? >> 4 == 4 {
+            let field = u16_at(header, 6)?;
+            return Some(Self {
+                identification: u32::from(u16_at(header, 4)?),
+                offset: u32::from(field & 0x1fff) * 8,
+                more: field & 0x2000 != 0,
+                protocol: *header.get(9)?,
+            });
+        }
+        let mut next = *header.get(6)?;
+        let mut at = usize::from(V6_HEADER);
+        for _ in 0..bulkhead_wit::limits::EXTENSION_HEADERS {
+            match next {
+                44 => {
+                    let field = u16_at(header, at + 2)?;
+                    return Some(Self {
+                        identification: u32_at(header, at + 4)?,
+                        offset: u32::from(field & 0xfff8),
+                        more: field & 1 != 0,
+                        protocol: *header.get(at)?,
+                    });
+                }
+                0 | 43 | 60 => {
+                    next = *header.get(at)?;
+                    at = at.checked_add((usize::from(*header.get(at + 1)?) + 1) * 8)?;
+                }
+                _ => return None,
+            }
+        }
+        None
     }
 }
 

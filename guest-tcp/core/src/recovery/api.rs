@@ -114,7 +114,8 @@ pub struct Acked {
     pub rtt: Option<Time>,
     /// A reduction of the congestion window turned out spurious and was taken back.
     pub undone: bool,
-    /// The congestion window was reduced now: with ECN, set CWR on the next new data (RFC 3168 6.1.2).
+    /// The congestion window was reduced, now or by a timer since the last acknowledgement: with ECN, set CWR on the
+    /// next new data (RFC 3168 6.1.2).
     pub reduced: bool,
 }
 

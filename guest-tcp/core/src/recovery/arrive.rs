@@ -82,15 +82,16 @@ impl Recovery {
         if let Some(span) = ack.dsack {
             self.on_dsack(span);
         }
-        self.judge_probe(ack, &arrived, &mut acked);
+        self.judge_probe(ack, &arrived);
         if ack.ecn_echo {
-            acked.reduced |= self.on_ecn_echo();
+            self.on_ecn_echo();
         }
         acked.undone = self.judge_undo(ack, &arrived);
         self.end_phase();
         let found = self.detect(now, arrived.advanced > 0);
         acked.lost = found.lost;
-        acked.reduced |= self.answer_loss(found);
+        self.answer_loss(found);
+        acked.reduced = core::mem::take(&mut self.reduced);
         self.adjust_window(now, limited, &arrived, &acked);
         self.settle_phase();
         self.rearm(now, arrived.advanced > 0);
@@ -192,28 +193,25 @@ impl Recovery {
     }
 
     /// RFC 8985 7.4: a probe that repaired a loss hid congestion.
-    fn judge_probe(&mut self, ack: &Ack<'_>, arrived: &Arrived, acked: &mut Acked) {
+    fn judge_probe(&mut self, ack: &Ack<'_>, arrived: &Arrived) {
         let plain_duplicate = arrived.duplicate && ack.sacks.is_empty();
         let evidence = Evidence { to: ack.to, dsack: ack.dsack, plain_duplicate };
         if self.tlp.on_ack(&evidence) && self.phase <= Phase::Disorder {
-            let ssthresh = self.control.reduce(&self.window);
-            self.window.ssthresh = ssthresh;
-            self.window.cwnd = self.window.cwnd.min(ssthresh);
-            acked.reduced = true;
+            self.reduce();
+            self.window.cwnd = self.window.cwnd.min(self.window.ssthresh);
         }
     }
 
     /// RFC 3168 6.1.2: react as to a loss, at most once a round trip, and nothing is retransmitted.
-    fn on_ecn_echo(&mut self) -> bool {
+    fn on_ecn_echo(&mut self) {
         self.undo = None; // the congestion was real, whatever the retransmissions were
         if self.phase > Phase::Disorder || self.board.outstanding() == 0 {
-            return false;
+            return;
         }
-        self.window.ssthresh = self.control.reduce(&self.window);
+        self.reduce();
         self.prr = Prr::begin(self.board.outstanding());
         self.phase = Phase::Reduced;
         self.recover = self.board.end();
-        true
     }
 
     /// Was the reduction spurious?
@@ -247,6 +245,7 @@ impl Recovery {
     fn take_back(&mut self) {
         let Some(undo) = self.undo.take() else { return };
         undo.restore(&mut self.window, &mut self.control);
+        self.reduced = false;
         self.counters.undone = self.counters.undone.saturating_add(1);
         self.board.unmark_lost();
         self.newreno.reset(self.recover);
@@ -298,7 +297,7 @@ impl Recovery {
         let reduce = self.phase != Phase::Reduced;
         if reduce {
             self.undo = Some(Box::new(Undo::new(self.window, &self.control, &self.board)));
-            self.window.ssthresh = self.control.reduce(&self.window);
+            self.reduce();
             // RecoverFS without what was selectively acknowledged before (RFC 9937 section 6.1).
             self.prr = Prr::begin(self.board.outstanding() - self.board.sacked());
         }

@@ -96,6 +96,8 @@ pub struct Recovery {
     recover: u64,
     /// When the retransmission timer is due.
     rto_at: Maybe,
+    /// The window was reduced since the last acknowledgement.
+    reduced: bool,
     /// Retransmission timeouts in a row.
     timeouts: u32,
     /// When the oldest data was sent, or SND.UNA advanced last.
@@ -129,6 +131,7 @@ impl Recovery {
             usage: Usage::default(),
             recover: 0,
             rto_at: Maybe::NONE,
+            reduced: false,
             timeouts: 0,
             progress_at: 0,
             idle_from: 0,
@@ -202,6 +205,12 @@ impl Recovery {
     /// When the retransmission timer is due that is started now.
     fn rto_from(&self, now: Time) -> Maybe {
         Maybe::some(now.saturating_add(self.rto()))
+    }
+
+    /// Congestion: a new threshold.
+    fn reduce(&mut self) {
+        self.window.ssthresh = self.control.reduce(&self.window);
+        self.reduced = true;
     }
 
     /// What RACK looks at.

@@ -123,6 +123,7 @@ impl Recovery {
         put(out, self.phase as u64);
         put(out, self.recover);
         self.rto_at.save(out);
+        put(out, u64::from(self.reduced));
         put(out, u64::from(self.timeouts));
         put(out, self.progress_at);
         put(out, self.idle_from);
@@ -157,6 +158,7 @@ impl Recovery {
             phase: load_phase(from)?,
             recover: take(from)?,
             rto_at: Maybe::load(from)?,
+            reduced: take_bool(from)?,
             timeouts: take_u32(from)?,
             progress_at: take(from)?,
             idle_from: take(from)?,

@@ -50,7 +50,7 @@ impl Recovery {
         if matches!(self.frto, Frto::Probing | Frto::Probed) {
             // RFC 5682 step 2b: new data, if there is any; its fate tells more than a retransmission's.
             let new = self.new_data(now, supply);
-            if matches!(new, Next::Send(_)) || self.frto == Frto::Probed {
+            if matches!(new, Next::Send(_) | Next::Wait(Reason::Pacing)) || self.frto == Frto::Probed {
                 return new;
             }
             self.frto = Frto::Off;
@@ -160,6 +160,7 @@ impl Recovery {
             let initial = self.initial_window();
             usage::restart(&mut self.window, idle, rto, initial);
             self.control.restart(idle);
+            self.usage.restarted(now);
             self.idle_from = now;
         }
     }

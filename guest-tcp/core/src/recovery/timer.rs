@@ -69,7 +69,7 @@ impl Recovery {
         // RFC 5681 (4): reduced once for what was lost together; held when a retransmission is lost.
         if self.phase <= Phase::Disorder || una >= self.recover {
             self.undo = Some(Box::new(Undo::new(self.window, &self.control, &self.board)));
-            self.window.ssthresh = self.control.reduce(&self.window);
+            self.reduce();
             self.control.timed_out();
         }
         if self.board.front().is_some_and(|run| run.fate == Fate::Sacked) {

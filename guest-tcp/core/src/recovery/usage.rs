@@ -57,6 +57,11 @@ impl Usage {
         (self.used, self.since) = (0, now);
     }
 
+    /// The window was adjusted for idleness already.
+    pub(super) fn restarted(&mut self, now: Time) {
+        (self.used, self.since) = (0, now);
+    }
+
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         put(out, u64::from(self.limited));
         for number in [u64::from(self.peak), self.round_end, u64::from(self.used), self.since] {

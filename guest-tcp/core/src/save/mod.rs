@@ -30,6 +30,7 @@ pub(crate) fn save(tcp: &Tcp) -> Vec<u8> {
     put_all(&tables.connections, &mut out);
     put_all(&tables.embryos, &mut out);
     put_all(&tables.time_waits, &mut out);
+    tables.fragments.slots.save(&mut out);
     let is_ready = |number: &u32| tables.connections.get(*number).is_some_and(|connection| connection.ready);
     let ready: Vec<u32> = tables.ready.iter().copied().filter(is_ready).collect();
     ready.save(&mut out);
@@ -83,6 +84,10 @@ fn take(from: &mut Reader<'_>) -> Option<(Time, Instance, Tables)> {
         let (handle, deadline) = (connection.handle, connection.deadline());
         tables.connections.occupy(number, connection).then_some(())?;
         tables.index(key, number, handle);
+        if let Some(connection) = tables.connections.get_mut(number) {
+            connection.counted = 0;
+        }
+        tables.count(number);
         tables.timers.set(Entity::connection(number), deadline);
     }
     let mut reserved = Vec::new();
@@ -94,6 +99,11 @@ fn take(from: &mut Reader<'_>) -> Option<(Time, Instance, Tables)> {
     }
     for (number, remains) in take_all::<crate::time_wait::TimeWait>(from)? {
         tables.restore_time_wait(key, number, remains).then_some(())?;
+    }
+    tables.fragments.slots = Vec::load(from)?;
+    for (number, slot) in (0_u32..).zip(&tables.fragments.slots) {
+        let deadline = slot.as_ref().map_or(bulkhead_wit::NEVER, |slot| slot.deadline);
+        tables.timers.set(Entity::hold(number), deadline);
     }
     tables.connections.free_the_rest(&reserved);
     tables.embryos.free_the_rest(&[]);
@@ -111,7 +121,7 @@ impl crate::connection::Connection {
         let receive = &self.receive;
         let send = &self.send;
         let mut from = receive.next;
-        let islands = receive.reassembly.islands.iter().all(|island| {
+        let islands = receive.reassembly.islands().iter().all(|island| {
             let fits = from < island.start && island.start < island.end;
             from = island.end;
             fits

@@ -3,6 +3,7 @@
 use super::codec::{Reader, Save, structures};
 use crate::connection::{Activity, Connection, Deadlines, Ending, Negotiated, Receive, Send, Tuning};
 use crate::embryo::Embryo;
+use crate::fragment::Slot;
 use crate::hash::Key;
 use crate::instance::{Counters, Instance, Keys, Rate};
 use crate::listener::Listener;
@@ -85,7 +86,7 @@ structures! {
     Endpoint { address, port }
     Prefix { address, length }
     Island { start, end, stamp }
-    Reassembly { islands, stamp }
+    Reassembly { islands }
     Rate { second, used }
     Keys { table, isn, timestamps, ports, cookies }
     Counters {
@@ -93,13 +94,13 @@ structures! {
         backlog_drops, echoes,
     }
     Settings {
-        nodelay, cork, quickack, timestamps, sack, window_scale, pmtu_discover, ecn, ttl, traffic_class,
+        linux, nodelay, cork, quickack, timestamps, sack, window_scale, pmtu_discover, ecn, ttl, traffic_class,
         keepalive_count, syn_retries, retries, maxseg, initial_window, window_clamp, notsent_lowat, keepalive_idle,
         keepalive_interval, user_timeout, linger2, defer_accept, rto_min, max_pacing_rate, congestion,
     }
     Instance {
-        addresses, any_address, mtu, shard, shards, ports, connections, embryos, offers, islands, settings, keys,
-        counters, challenges, echo_rate, port_counter, cookies_at,
+        addresses, any_address, mtu, shard, shards, ports, connections, embryos, offers, islands, holds, settings,
+        keys, counters, challenges, echo_rate, port_counter, cookies_at,
     }
     Listener { number, local, how, allow, accepted, receive_first, receive_max, settings }
     Embryo {
@@ -110,12 +111,13 @@ structures! {
         local, remote, send_next, receive_next, window, scale, timestamps, deadline, fin_wait_2, answered_at, ttl,
         traffic_class,
     }
+    Slot { source, destination, protocol, identification, length, next, reassembly, deadline }
     Negotiated { timestamps, sack, window_scale, ecn, timestamp_offset }
     Tuning { rtt, rtt_seq, rtt_at, space, from, from_at, want }
     Deadlines { delayed_ack, persist, keepalive, cork, linger }
     Activity { sent_at, received_at, acked_at, segs_in, segs_out, out_of_order, bytes_sent }
     Send {
-        iss, window, window_max, window_seq, window_ack, scale, peer_mss, written, end, more, push_at, urgent_at,
+        iss, window, window_max, window_seq, window_ack, scale, peer_mss, written, ended, more, push_at, urgent_at,
         small_end, record_ends, uncorked, cwr, probes, probe_backoff, keepalive_probes,
     }
     Receive {
@@ -124,6 +126,6 @@ structures! {
     }
     Connection {
         handle, local, remote, state, settings, negotiated, send, receive, recovery, deadlines, activity, path_mtu,
-        closed, chosen, ack_now, ending, marked, by, ready, out_of_window_at, soft_error,
+        closed, chosen, ack_now, ending, marked, by, ready, out_of_window_at, soft_error, counted,
     }
 }

@@ -51,6 +51,9 @@ pub struct Host {
     pub unfinished: bool,
     pub events: Vec<Event>,
     pub batch: Batch,
+    /// Hold slots: what is placed in each.
+    pub holds: BTreeMap<u64, Vec<(u64, u64)>>,
+    pub resubmitted: Vec<(u32, u32)>,
     origins: Vec<Option<Origin>>,
     generation: u32,
     /// Save and load the module before every step.
@@ -95,6 +98,8 @@ impl Host {
             unfinished: false,
             events: Vec::new(),
             batch: Batch::default(),
+            holds: BTreeMap::new(),
+            resubmitted: Vec::new(),
             origins: Vec::new(),
             generation: 0,
             reload: false,
@@ -182,7 +187,11 @@ impl Host {
             header,
             payload: frame.length,
             header_length: frame.header.len() as u16,
-            transport: if v4 { 20 } else { 40 },
+            transport: match frame.kind {
+                Kind::Fragment => frame.header.len() as u16,
+                _ if v4 => 20,
+                _ => 40,
+            },
             mss: frame.mss.max(1),
             count: frame.count.max(1),
             protocol,
@@ -340,9 +349,18 @@ impl Host {
 
     fn place(&mut self, batch: &Batch, place: &Place) {
         assert_eq!(place.source, Source::Segment);
-        assert_eq!(place.target, Target::Stream);
         let segment = batch.segments[place.segment as usize];
         assert!(place.skip + place.length <= segment.payload && place.length > 0);
+        if place.target == Target::Hold {
+            assert_eq!(segment.kind, Kind::Fragment);
+            let (at, end) = (place.at, place.at + u64::from(place.length));
+            let runs = self.holds.entry(place.of).or_default();
+            assert!(place.of < 64 && end <= 65_535);
+            assert!(runs.iter().all(|&(s, e)| end <= s || e <= at), "overlap in a hold slot");
+            runs.push((at, end));
+            return;
+        }
+        assert_eq!(place.target, Target::Stream);
         let wire = parse(&header_of(batch, place.segment));
         let stream = self.streams.get_mut(&Handle(place.of)).expect("a connection");
         assert!(stream.open && stream.closed.is_none());
@@ -453,6 +471,15 @@ impl Host {
                 Event::Urgent(urgent) => {
                     let stream = self.streams.get_mut(&urgent.connection).expect("a connection");
                     stream.urgent = Some(urgent.at);
+                }
+                Event::Resubmit(hold) => {
+                    let runs = self.holds.remove(&u64::from(hold.slot)).expect("held");
+                    let held: u64 = runs.iter().map(|(s, e)| e - s).sum();
+                    assert_eq!(held, u64::from(hold.length), "all of it is there");
+                    self.resubmitted.push((hold.slot, hold.length));
+                }
+                Event::Release(slot) => {
+                    assert!(self.holds.remove(&u64::from(*slot)).is_some(), "released once");
                 }
                 Event::Closed(closed) => {
                     let stream = self.streams.get_mut(&closed.connection).expect("a connection");

@@ -61,6 +61,7 @@ fn network(cursor: &mut Cursor<'_>) -> Result<Network, Wrong> {
             "new" => network.is_new = true,
             "badsum" => network.is_corrupt = true,
             "fragments" => network.fragments = cursor.small()?,
+            "merged" => network.merged_from = cursor.small()?,
             "reverse" => network.is_reverse = true,
             other => return cursor.wrong(&format!("unknown in brackets: `{other}`")),
         }

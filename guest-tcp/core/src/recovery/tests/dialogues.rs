@@ -254,6 +254,17 @@ fn rfc3168_6_1_2_once_a_round_trip() {
 }
 
 #[test]
+fn rfc3168_6_1_2_a_timeout_is_told_with_the_next_acknowledgement() {
+    let (mut recovery, now) = established(plain());
+    send(&mut recovery, now, 5 * MSS + 1);
+    let at = recovery.next_deadline().expect("armed");
+    assert_eq!(recovery.on_timer(at), TimerAction::Timeout);
+    send(&mut recovery, at, 5 * MSS + 1);
+    assert!(recovery.on_ack(at + RTT, &ack(1)).reduced);
+    assert!(!recovery.on_ack(at + RTT, &ack(2)).reduced);
+}
+
+#[test]
 fn rfc2018_8_a_reneging_receiver() {
     let (mut recovery, now) = established(modern());
     send(&mut recovery, now, 10 * MSS + 1);

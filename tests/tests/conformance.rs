@@ -1,0 +1,72 @@
+//! The conformance scripts, natively and in the sandbox.
+
+use bulkhead::artifact::Artifact;
+use bulkhead::conformance::{Factory, Suite, Verdict, run_suite};
+use bulkhead::placement::Instance;
+use bulkhead::placement::native::Native;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance")
+}
+
+/// Scripts that do not hold yet, each with its reason.
+fn expected_failures() -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(folder().join("expected-failures.txt")).expect("the list");
+    let entries = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let entry = |line: &str| {
+        let (name, reason) = line.split_once(": ").expect("name, colon, reason");
+        (name.to_owned(), reason.to_owned())
+    };
+    entries.map(entry).collect()
+}
+
+/// Runs everything, prints the table, and holds the failures against the list.
+fn check(placement: &str, factory: &Factory<'_>) {
+    let suite = run_suite(&folder(), factory).expect("scripts that can be read");
+    println!("{placement}:\n{suite}");
+    let wrong = surprises(&suite);
+    if !wrong.is_empty() {
+        let captures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance").join(placement);
+        suite.write_captures(&captures).expect("captures");
+        panic!("{placement}: {}\ncaptures are in {}", wrong.join("\n"), captures.display());
+    }
+}
+
+/// What fails and is not listed, what is listed and does not fail, and what is listed and not there.
+fn surprises(suite: &Suite) -> Vec<String> {
+    let mut expected = expected_failures();
+    let mut wrong = Vec::new();
+    for ran in &suite.scripts {
+        match (&ran.verdict, expected.remove(&ran.name)) {
+            (Verdict::Passed, None) | (Verdict::Failed(_), Some(_)) => {}
+            (Verdict::Passed, Some(reason)) => {
+                wrong.push(format!("{} holds now, and is still listed: {reason}", ran.name));
+            }
+            (Verdict::Failed(_) | Verdict::Broken(_), _) => wrong.push(ran.to_string()),
+        }
+    }
+    wrong.extend(expected.into_keys().map(|name| format!("{name} is listed, and there is no such script")));
+    wrong
+}
+
+#[test]
+fn scripts_hold_natively() {
+    check("native", &|| Ok(Box::new(Native::new(Box::new(bulkhead_tcp::Tcp::new()))) as Box<dyn Instance>));
+}
+
+/// The same in the sandbox, once `cargo xtask guests` has built the component.
+#[test]
+fn scripts_hold_in_the_sandbox() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/guest-tcp.wasm");
+    let Ok(bytes) = std::fs::read(&path) else {
+        println!("not run: there is no {}; `cargo xtask guests` builds it", path.display());
+        return;
+    };
+    let artifact = Artifact::with_cache("tcp", &bytes, None).expect("a component that loads");
+    check("wasm", &|| match artifact.instance() {
+        Ok(instance) => Ok(Box::new(instance) as Box<dyn Instance>),
+        Err(fault) => Err(fault.to_string()),
+    });
+}
