@@ -474,3 +474,17 @@ fn echo_is_answered_with_its_own_data() {
     assert_eq!(answer[0].header[20..], [0, 0, 0, 0, 1, 2, 3, 4]);
     assert_eq!(answer[0].length, 56);
 }
+
+/// Found by the fuzz test: a SYN and a FIN in one segment of a simultaneous open.
+#[test]
+fn a_fin_beside_a_known_syn_is_not_taken() {
+    let (mut host, mut peer, handle, _) = client(Vec::new());
+    peer.says(&mut host, SYN, 0);
+    let both = peer.at(peer.seq.wrapping_sub(1), SYN | ACK | FIN, 0);
+    host.inject(&both);
+    host.settle();
+    assert!(stream(&host, handle).open);
+    assert_eq!(stream(&host, handle).finished, None);
+    peer.says(&mut host, FIN | ACK, 0);
+    assert_eq!(stream(&host, handle).finished, Some(0));
+}

@@ -157,7 +157,7 @@ fn run(seed: u64) {
 
 #[test]
 fn random_segments_and_calls_break_nothing() {
-    for seed in 0..400 {
+    for seed in 0..1000 {
         run(seed);
     }
 }

@@ -17,7 +17,8 @@ pub(crate) fn arrive(connection: &mut Connection, cx: &mut Context<'_>) {
 pub(crate) fn strip_simultaneous(connection: &Connection, segment: &mut Arrived) {
     let known = segment.tcp.seq.plus(1) == connection.receive.base;
     if connection.state == State::SynReceived && segment.has(Flags::SYN) && segment.has(Flags::ACK) && known {
-        segment.tcp.flags.0 &= !Flags::SYN.0;
+        // A FIN in the same segment comes again; nobody honest sends both.
+        segment.tcp.flags.0 &= !(Flags::SYN.0 | Flags::FIN.0);
         segment.tcp.seq = segment.tcp.seq.plus(1);
         // A SYN's window is not scaled (RFC 7323 2.2); the steps that follow will scale it.
         segment.tcp.window >>= connection.send.scale;
