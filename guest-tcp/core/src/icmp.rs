@@ -121,8 +121,10 @@ pub(crate) fn too_big(connection: &mut Connection, mtu: u32, cx: &mut Context<'_
 pub(crate) fn black_hole(connection: &mut Connection, cx: &mut Context<'_>) {
     let mss = connection.recovery.mss();
     let smaller = u32::from(mss_of(BLACK_HOLE_MTU, connection.remote.address));
-    // Only segments that are larger than that can be the cause.
-    if mss > smaller && connection.recovery.in_flight() > u64::from(smaller) {
+    // Only segments that are larger than that can be the cause. What is outstanding counts: after a timeout nothing of
+    // it is believed to be in flight.
+    let outstanding = connection.recovery.sent_end() - connection.recovery.acknowledged();
+    if mss > smaller && outstanding > u64::from(smaller) {
         too_big(connection, BLACK_HOLE_MTU, cx);
     }
 }

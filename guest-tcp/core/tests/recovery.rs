@@ -24,6 +24,8 @@ struct Link {
     /// Frames of the first host that are lost: decided by its number among its frames with data.
     lose: fn(u64) -> bool,
     data: u64,
+    /// Frames of the first host that are longer are lost without a word.
+    largest: usize,
     random: Random,
     loss_in_thousand: u64,
     /// Nothing arrives between these times; it waits for the second.
@@ -48,6 +50,7 @@ impl Link {
             free_at: [0; 2],
             lose: |_| false,
             data: 0,
+            largest: usize::MAX,
             random: Random(seed),
             loss_in_thousand: 0,
             outage: (0, 0),
@@ -88,7 +91,8 @@ impl Link {
                 let carries = from == 0 && (piece.length > 0 || piece.wire().fin);
                 self.data += u64::from(carries);
                 let backlog = self.free_at[from].saturating_sub(now) * self.rate / SECOND;
-                let lost = carries && (self.lose)(self.data);
+                let length = piece.length as usize + piece.header.len();
+                let lost = carries && ((self.lose)(self.data) || length > self.largest);
                 if lost || backlog > self.queue || self.random.below(1000) < self.loss_in_thousand {
                     continue;
                 }
@@ -241,6 +245,16 @@ fn rfc5682_a_spike_of_delay_is_undone() {
     link.transfer(2_000_000);
     assert!(link.field(info::UNDONE) >= 1);
     assert!(link.field(info::CWND) >= cwnd);
+}
+
+#[test]
+fn rfc4821_7_7_a_path_that_swallows_large_segments_is_found_out() {
+    let mut link = Link::new(10);
+    link.largest = 1400;
+    let mut link = link.connect(Vec::new());
+    let took = link.transfer(500_000);
+    assert!(took < 10 * SECOND, "{took}");
+    assert_eq!(link.field(info::PMTU), 1280);
 }
 
 #[test]
