@@ -56,17 +56,12 @@ fn scripts_hold_natively() {
     check("native", &|| Ok(Box::new(Native::new(Box::new(bulkhead_tcp::Tcp::new()))) as Box<dyn Instance>));
 }
 
-/// The same in the sandbox, once `cargo xtask guests` has built the component.
+/// The same in the sandbox, with the component that the library carries.
 #[test]
 fn scripts_hold_in_the_sandbox() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/guest-tcp.wasm");
-    let Ok(bytes) = std::fs::read(&path) else {
-        println!("not run: there is no {}; `cargo xtask guests` builds it", path.display());
-        return;
-    };
-    let artifact = Artifact::with_cache("tcp", &bytes, None).expect("a component that loads");
+    let artifact = Artifact::bundled().expect("a component that loads");
     check("wasm", &|| match artifact.instance() {
         Ok(instance) => Ok(Box::new(instance) as Box<dyn Instance>),
-        Err(fault) => Err(fault.to_string()),
+        Err(error) => Err(error.to_string()),
     });
 }
