@@ -32,7 +32,8 @@ pub(crate) fn fire(connection: &mut Connection, cx: &mut Context<'_>) {
     }
     if connection.deadlines.cork <= now {
         connection.deadlines.cork = NEVER;
-        connection.send.uncorked = connection.send.written;
+        connection.send.push_at = connection.send.written;
+        connection.send.uncork();
     }
     if connection.deadlines.persist <= now {
         persist(connection, cx);

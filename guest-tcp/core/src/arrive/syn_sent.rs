@@ -84,6 +84,7 @@ fn acknowledged(connection: &mut Connection, segment: &Arrived, cx: &mut Context
 pub(crate) fn establish(connection: &mut Connection, segment: &Arrived, cx: &mut Context<'_>) {
     connection.state = if connection.send.ended { State::FinWait1 } else { State::Established };
     connection.activity.acked_at = cx.now;
+    connection.activity.received_at = cx.now;
     connection.restart_keepalive(cx.now);
     cx.out.event(Event::Opened(Opening {
         listener: 0,

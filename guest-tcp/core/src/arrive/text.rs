@@ -17,7 +17,8 @@ pub(crate) fn arrive(connection: &mut Connection, segment: &Arrived, cx: &mut Co
     let end = start + i64::from(segment.length);
     let next = connection.receive.next;
     if connection.closed && end > next as i64 {
-        // RFC 2525 2.17, RFC 9293 3.6.1: nobody will read this.
+        // RFC 2525 2.17, RFC 9293 3.6.1: nobody will read this. A peer that has not got all that we sent would only
+        // challenge a reset at SND.NXT (RFC 5961 3.2): SEG.ACK is what it waits for.
         emit::reset_for(segment, cx);
         return connection.end(Ending::Gone(reason::DATA_AFTER_CLOSE, 0));
     }

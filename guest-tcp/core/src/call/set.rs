@@ -31,6 +31,8 @@ pub(super) fn set(tables: &mut Tables, change: Change, cx: &mut Context<'_>) -> 
             let parameters = parameters(&connection.settings);
             connection.recovery.reconfigure(&parameters);
         }
+        // As Linux: what a cork or the hope for more holds back goes now.
+        setting::NODELAY if connection.settings.nodelay => connection.send.uncork(),
         setting::QUICKACK if connection.settings.quickack => {
             connection.ack_now |= connection.deadlines.delayed_ack != bulkhead_wit::NEVER;
         }

@@ -296,6 +296,7 @@ pub(crate) fn parameters(settings: &Settings) -> Parameters {
         rto_min: settings.rto_min,
         timestamp_tick: limits::TIMESTAMP_TICK,
         pacing: !settings.linux,
+        autosize: settings.linux,
         max_pacing_rate: settings.max_pacing_rate,
         ..Parameters::default()
     }

@@ -123,6 +123,11 @@ impl Send {
         self.record_ends.as_ref().map_or(&[], |ends| ends.as_slice())
     }
 
+    /// What is held back for more to come has waited long enough.
+    pub(crate) fn uncork(&mut self) {
+        self.uncorked = self.written;
+    }
+
     /// The first end of a record after a stream offset.
     pub(crate) fn record_end_after(&self, at: u64) -> Option<u64> {
         self.record_ends().iter().copied().find(|&end| end > at)

@@ -89,7 +89,7 @@ pub(super) fn transmit_span(connection: &mut Connection, cx: &mut Context<'_>, s
     }
     let flags = Flags::ACK
         .with_if(cut.fin, Flags::FIN)
-        .with_if(is_pushed(connection, cut.start, cut.end), Flags::PSH)
+        .with_if(is_pushed(connection, cut, span, mss), Flags::PSH)
         .with_if(connection.send.urgent_at > cut.start, Flags::URG);
     // RFC 3168 6.1.2, 6.1.5: only new data is ECN-capable, and says CWR.
     let fresh =
@@ -155,11 +155,13 @@ fn cut(connection: &Connection, span: Span, mss: u64, room: u64) -> Cut {
     Cut { start, end, fin }
 }
 
-/// PSH where what was written ends, or where the application asked for it (RFC 9293 3.9.1.2).
-fn is_pushed(connection: &Connection, start: u64, end: u64) -> bool {
+/// PSH where what was written or a record ends, or where the application asked for it (RFC 9293 3.9.1.2); and at the
+/// end of every new run of segments, so that a receiver that merges what arrives need not wait for more (as Linux).
+fn is_pushed(connection: &Connection, Cut { start, end, .. }: Cut, span: Span, mss: u64) -> bool {
     let send = &connection.send;
-    let at_end = end == send.written && !send.more;
-    end > start && (at_end || (start < send.push_at && send.push_at <= end))
+    let at_end = (end == send.written || send.record_end_after(start) == Some(end)) && !send.more;
+    let is_run = end.saturating_sub(start) > mss && span.start >= connection.recovery.sent_end();
+    end > start && (at_end || is_run || (start < send.push_at && send.push_at <= end))
 }
 
 /// After a send: recovery, counters, and what Nagle's rule must remember.

@@ -19,7 +19,11 @@ pub(crate) fn reset(connection: &mut Connection, cx: &mut Context<'_>) {
     }
     let seq = connection.send.number(connection.recovery.sent_end());
     let tcp = connection.tcp(seq, Flags::RST.with(Flags::ACK));
-    if send(connection.ip(), tcp, cx) {
+    // RFC 7323 3.2: a reset should carry the option, too.
+    let echo = connection.receive.timestamp;
+    let timestamps = connection.negotiated.timestamps.then(|| (connection.timestamp(cx.now), echo));
+    let options = Options { timestamps, ..Options::default() };
+    if send(connection.ip(), tcp, options, cx) {
         count(connection, cx, 1);
     }
 }
@@ -50,20 +54,13 @@ pub(crate) fn reset_plain(
     };
     let tcp =
         Tcp { source_port: local.port, destination_port: remote.port, seq, ack, flags, window: 0, urgent: 0 };
-    if send(ip, tcp, cx) {
+    if send(ip, tcp, Options::default(), cx) {
         cx.instance.counters.segs_out += 1;
     }
 }
 
-fn send(ip: Ip, tcp: Tcp, cx: &mut Context<'_>) -> bool {
-    let segment = Segment {
-        ip,
-        dont_fragment: true,
-        tcp,
-        options: Options::default(),
-        syn: false,
-        payload: Payload::default(),
-    };
+fn send(ip: Ip, tcp: Tcp, options: Options, cx: &mut Context<'_>) -> bool {
+    let segment = Segment { ip, dont_fragment: true, tcp, options, syn: false, payload: Payload::default() };
     let sent = cx.out.segment(&segment);
     cx.instance.counters.resets_out += u64::from(sent);
     sent

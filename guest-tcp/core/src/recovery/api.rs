@@ -60,6 +60,9 @@ pub struct Parameters {
     pub timestamp_tick: Time,
     /// Whether a window is spread over its round trip; the rule is in `pacing.rs`.
     pub pacing: bool,
+    /// Super-segments are as long as Linux makes them, who ever spreads them: a millisecond's worth, at least two
+    /// segments, at most half the window. Else they are as long as the window and pacing allow.
+    pub autosize: bool,
     /// Bytes per second never to be exceeded; 0 is no limit.
     pub max_pacing_rate: u64,
 }
@@ -75,6 +78,7 @@ impl Default for Parameters {
             rto_min: super::limits::RTO_MIN,
             timestamp_tick: MILLISECOND,
             pacing: true,
+            autosize: false,
             max_pacing_rate: 0,
         }
     }

@@ -43,6 +43,15 @@ impl Speed {
         self.window == 0 && self.most == 0
     }
 
+    /// A quantum's worth of bytes in full segments, at least two: the longest super-segment at this speed.
+    pub(super) fn quantum(self, mss: u64) -> u64 {
+        if self.is_unlimited() {
+            return SUPER_SEGMENT;
+        }
+        let quantum = self.bytes_per_second().min(1 << 40) / (SECOND / PACING_QUANTUM);
+        (quantum / mss).max(2).saturating_mul(mss).min(SUPER_SEGMENT.max(mss))
+    }
+
     /// Bytes per second; `u64::MAX` without a limit.
     pub(super) fn bytes_per_second(self) -> u64 {
         let by_window = match self.window {
@@ -82,8 +91,7 @@ impl Pacing {
             self.timer = Maybe::some(self.release);
             return None;
         }
-        let quantum = (speed.bytes_per_second().min(1 << 40)) / (SECOND / PACING_QUANTUM);
-        Some((quantum / mss).max(2).saturating_mul(mss).min(SUPER_SEGMENT.max(mss)))
+        Some(speed.quantum(mss))
     }
 
     /// `bytes` left. A late release is made up for, but for no more than a quantum: no bursts after idleness.

@@ -5,6 +5,7 @@ use bulkhead_wit::types::Time;
 use super::api::{Next, Purpose, Reason, Span, Supply, Transmit};
 use super::limits::{BURST_SHARE, OUTSTANDING, SUPER_SEGMENT, UNPACED_SEGMENTS};
 use super::maybe::Maybe;
+use super::pacing::Speed;
 use super::tlp::Tlp;
 use super::undo::Frto;
 use super::{Fate, Phase, Recovery, usage};
@@ -80,12 +81,22 @@ impl Recovery {
             true => SUPER_SEGMENT,
             false => self.pacing.quota(now, self.speed(), mss).ok_or(Reason::Pacing)?,
         };
-        let most = room.min(quota).min(SUPER_SEGMENT);
+        let most = room.min(quota).min(self.longest()).min(SUPER_SEGMENT);
         let steady = self.phase == Phase::Open && !self.window.in_slow_start();
         if length > most && steady && room < self.burst(quota) {
             return Err(Reason::Congestion);
         }
         Ok(if length > most { (most / mss).max(1) * mss } else { length })
+    }
+
+    /// The longest super-segment, where Linux's are asked for.
+    fn longest(&self) -> u64 {
+        if !self.traits.autosize {
+            return SUPER_SEGMENT;
+        }
+        let mss = self.window.mss;
+        let half = (self.window.cwnd / 2 / mss).max(1) * mss;
+        Speed::new(&self.window, self.rtt.srtt(), self.rtt.min(), 0).quantum(mss).min(half)
     }
 
     /// What is worth a send while acknowledgements for the rest of the window are on their way: a part of the window
@@ -184,7 +195,7 @@ impl Recovery {
         } else {
             if was_idle {
                 self.progress_at = now;
-                self.busy.update(now, true);
+                self.busy.update(now, span.start > 0);
             }
             self.board.push(now, span.end, stamp);
             if self.frto == Frto::Probing {

@@ -20,6 +20,7 @@ pub(super) struct Traits {
     pub(super) sack: bool,
     pub(super) timestamps: bool,
     pub(super) pacing: bool,
+    pub(super) autosize: bool,
 }
 
 impl Traits {
@@ -34,6 +35,7 @@ impl Traits {
             sack: parameters.sack,
             timestamps: parameters.timestamps,
             pacing: parameters.pacing,
+            autosize: parameters.autosize,
         }
     }
 
@@ -49,7 +51,8 @@ impl Traits {
         put(out, u64::from(self.rto_min_us));
         put(out, u64::from(self.tick_us));
         put(out, u64::from(self.initial_window));
-        let flags = [self.algorithm == Algorithm::Reno, self.sack, self.timestamps, self.pacing];
+        let flags =
+            [self.algorithm == Algorithm::Reno, self.sack, self.timestamps, self.pacing, self.autosize];
         flags.into_iter().for_each(|flag| put(out, u64::from(flag)));
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
@@ -63,6 +66,7 @@ impl Traits {
             sack: take_bool(from)?,
             timestamps: take_bool(from)?,
             pacing: take_bool(from)?,
+            autosize: take_bool(from)?,
         })
     }
 }
