@@ -80,7 +80,6 @@ fn lay_out(bytes: &mut [u8], fields: &[u64], unsent: u64) {
         (20, info::RCV_MSS, 1),
         (24, info::UNACKED, 1),
         (28, info::SACKED, 1),
-        (32, info::LOST, 1),
         (36, info::RETRANS, 1),
         (44, info::LAST_DATA_SENT, MILLISECOND),
         (52, info::LAST_DATA_RECV, MILLISECOND),
@@ -112,6 +111,8 @@ fn lay_out(bytes: &mut [u8], fields: &[u64], unsent: u64) {
     for (at, key, unit) in words {
         word(*at, field(*key) / unit);
     }
+    // Linux counts what was sent again as lost until it has arrived.
+    word(32, field(info::LOST).saturating_add(field(info::RETRANS)));
     // Linux shows "none yet" as the largest signed number.
     word(76, field(info::SSTHRESH).min(0x7fff_ffff));
     word(144, unsent);
@@ -120,11 +121,13 @@ fn lay_out(bytes: &mut [u8], fields: &[u64], unsent: u64) {
         (120, info::BYTES_ACKED, 1),
         (128, info::BYTES_RECEIVED, 1),
         (160, info::DELIVERY_RATE, 1),
-        (168, info::BUSY_TIME, MICROSECOND),
         (176, info::RWND_LIMITED, MICROSECOND),
         (184, info::SNDBUF_LIMITED, MICROSECOND),
         (200, info::BYTES_SENT, 1),
     ];
+    // Linux counts time held back by the peer's window as busy, too.
+    let busy = field(info::BUSY_TIME).saturating_add(field(info::RWND_LIMITED)) / MICROSECOND;
+    bytes[168..176].copy_from_slice(&busy.to_ne_bytes());
     for (at, key, unit) in longs {
         bytes[*at..*at + 8].copy_from_slice(&(field(*key) / unit).to_ne_bytes());
     }

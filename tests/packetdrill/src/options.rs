@@ -193,9 +193,19 @@ impl World {
         let socket = self.socket_mut(fd)?;
         socket.chosen.settings.retain(|other| other.key != key);
         socket.chosen.settings.push(setting);
-        if let Kind::Stream(stream) = socket.kind {
-            // A connection that has ended takes no settings, and that is no error.
-            let _ = self.stack()?.set(stream, setting);
+        match socket.kind {
+            Kind::New => {}
+            Kind::Listener(listener) => {
+                // Settings go with the listening: it begins anew. Nobody can be in between, in a script.
+                self.stack()?.unlisten(listener);
+                let backlog = self.socket_mut(fd)?.backlog;
+                self.socket_mut(fd)?.kind = Kind::New;
+                self.listen(fd, backlog)?;
+            }
+            Kind::Stream(stream) => {
+                // A connection that has ended takes no settings, and that is no error.
+                let _ = self.stack()?.set(stream, setting);
+            }
         }
         Ok(())
     }

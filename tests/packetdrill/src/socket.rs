@@ -30,6 +30,8 @@ pub(crate) struct Socket {
     pub(crate) nonblocking: bool,
     pub(crate) local: Endpoint,
     pub(crate) chosen: Chosen,
+    /// As `listen` was told.
+    pub(crate) backlog: c_int,
     /// Connections that can be accepted.
     pub(crate) acceptable: u32,
     /// News since the beginning, for those who want each told once.
@@ -58,6 +60,7 @@ impl Socket {
             nonblocking: false,
             local: Endpoint::default(),
             chosen: Chosen::default(),
+            backlog: 0,
             acceptable: 0,
             in_edges: 0,
             out_edges: 0,
@@ -204,6 +207,7 @@ impl World {
             Socket { kind: Kind::Stream(_), .. } => return Err(Errno::INVALID),
         };
         let (settings, sizes) = self.settings(fd)?;
+        self.socket_mut(fd)?.backlog = backlog;
         // The system takes one more than it is told.
         let backlog = u32::try_from(backlog).unwrap_or(u32::MAX - 1).min(4096) + 1;
         let options =
