@@ -16,7 +16,7 @@ pub(crate) struct Chosen {
     pub(crate) settings: Vec<Setting>,
     /// What was set, as it is read back, by level and option.
     values: HashMap<(c_int, c_int), c_int>,
-    /// Bytes of payload in the send buffer, if that was set.
+    /// Bytes of the send buffer, the system's bookkeeping included, if that was set.
     pub(crate) send_size: Option<u32>,
     /// Bytes of payload in the receive buffer, if that was set.
     pub(crate) receive_size: Option<u32>,
@@ -99,9 +99,9 @@ impl World {
         let chosen = &mut self.socket_mut(fd)?.chosen;
         match option {
             libc::SO_SNDBUF | libc::SO_SNDBUFFORCE => {
-                // The system doubles it, for bookkeeping that it counts in; that takes about two fifths.
+                // The system doubles it, for the bookkeeping that it counts in.
                 let doubled = u32::try_from(*value).unwrap_or(0).saturating_mul(2).max(SEND_MIN);
-                chosen.send_size = Some(doubled / 5 * 3);
+                chosen.send_size = Some(doubled);
                 *value = c_int::try_from(doubled).unwrap_or(c_int::MAX);
             }
             libc::SO_RCVBUF | libc::SO_RCVBUFFORCE => {

@@ -41,6 +41,8 @@ pub(crate) struct Socket {
     pub(crate) wants_space: bool,
     /// The stack's own send queue was full the last time.
     pub(crate) is_full: bool,
+    /// The largest window that the peer was seen to announce, in bytes.
+    pub(crate) window_max: u64,
     /// Bytes written since the beginning.
     pub(crate) written: u64,
     pub(crate) is_shut_for_reading: bool,
@@ -66,6 +68,7 @@ impl Socket {
             out_edges: 0,
             wants_space: false,
             is_full: false,
+            window_max: 0,
             written: 0,
             is_shut_for_reading: false,
             has_told_end: false,
@@ -108,16 +111,36 @@ impl Socket {
         }
     }
 
-    /// Bytes that may be written at once by the socket's own size, if it was given one.
-    pub(crate) fn room(&self, stack: &mut Stack) -> u64 {
+    /// Bytes in the send buffer with the system's bookkeeping, about a seventh.
+    fn charged(&self, stack: &mut Stack) -> u64 {
         let held = self.stream().ok().and_then(|stream| stack.unacknowledged(stream)).unwrap_or(0);
-        self.chosen.send_size.map_or(u64::MAX, |size| u64::from(size).saturating_sub(held))
+        held + held / 7
     }
 
-    /// Whether a writer that waited is to be told: a third is free, and not too much is unsent.
+    /// Bytes that a write may add at once. The system's queue takes super-segments of `goal` bytes: the last one that
+    /// is not sent is filled up, and another begun while the buffer is not full and not too much is unsent.
+    pub(crate) fn room(&self, stack: &mut Stack, watch: &Watch, goal: u64) -> u64 {
+        let unsent = self.unsent(watch);
+        let is_begun = !unsent.is_multiple_of(goal.max(1));
+        let has_buffer = self.chosen.send_size.is_none_or(|size| self.charged(stack) < u64::from(size));
+        if is_begun {
+            goal - unsent % goal
+        } else if has_buffer && unsent < u64::from(self.lowat()) {
+            goal
+        } else {
+            0
+        }
+    }
+
+    /// Whether writes are held to a size of the socket's own.
+    pub(crate) fn is_held(&self) -> bool {
+        self.chosen.send_size.is_some() || self.lowat() < u32::MAX
+    }
+
+    /// Whether a writer that waited is to be told: a third is free, and what is unsent is below half its mark.
     pub(crate) fn has_space(&self, stack: &mut Stack, watch: &Watch) -> bool {
-        let a_third = u64::from(self.chosen.send_size.unwrap_or(0) / 3);
-        !self.is_full && self.room(stack) > a_third && self.unsent(watch) < u64::from(self.lowat())
+        let is_free = self.chosen.send_size.is_none_or(|size| self.charged(stack) <= u64::from(size) / 3 * 2);
+        !self.is_full && is_free && self.unsent(watch) * 2 < u64::from(self.lowat())
     }
 
     fn lowat(&self) -> u32 {

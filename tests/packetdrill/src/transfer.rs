@@ -5,10 +5,14 @@ use crate::socket::{Kind, Socket};
 use crate::world::World;
 use bulkhead::StreamError;
 use bulkhead_wit::MarkAt;
+use bulkhead_wit::registry::info;
 use libc::c_int;
 
 /// Bytes that one call moves, at most: a script asks for some megabytes, and a size that came out wrong for exabytes.
 pub(crate) const CALL: usize = 64 << 20;
+
+/// The longest super-segment, in bytes of payload.
+const SUPER_SEGMENT: u64 = 65_000;
 
 impl World {
     /// Reads up to `length` bytes. With `MSG_WAITALL` and a low-water mark, `EAGAIN` until there is enough.
@@ -118,25 +122,43 @@ impl World {
             Ok(false) => return Err(Errno::AGAIN),
             Err(_) => return Err(Errno::PIPE),
         }
-        let socket = self.sockets.get_mut(&fd).ok_or(Errno::BADF)?;
-        let room = usize::try_from(socket.room(stack)).unwrap_or(usize::MAX);
-        let marks = marks(flags);
+        let is_held = self.socket_mut(fd)?.is_held();
         let mut count = 0;
-        while count < bytes.len().min(room) {
-            let part = &bytes[count..bytes.len().min(room)];
-            match stack.write_marked(stream, part, marks) {
-                Ok(written) => count += written,
+        while count < bytes.len() {
+            let room = if is_held { self.room(fd)? } else { CALL };
+            let end = bytes.len().min(count.saturating_add(room));
+            let marks = if end == bytes.len() { marks(flags) } else { MarkAt::default() };
+            let stack = self.stack.as_mut().ok_or(Errno::NOT_CONNECTED)?;
+            match stack.write_marked(stream, &bytes[count..end], marks) {
+                Ok(0) => break,
+                Ok(written) => {
+                    count += written;
+                    self.socket_mut(fd)?.written += written as u64;
+                }
                 Err(StreamError::WouldBlock) => {
-                    socket.is_full = true;
+                    self.socket_mut(fd)?.is_full = true;
                     break;
                 }
                 Err(_) if count > 0 => break,
                 Err(_) => return Err(Errno::PIPE),
             }
         }
-        socket.written += count as u64;
-        socket.wants_space |= count < bytes.len();
+        self.socket_mut(fd)?.wants_space |= count < bytes.len();
         if count == 0 && !bytes.is_empty() { Err(Errno::AGAIN) } else { Ok(count) }
+    }
+
+    /// Bytes that a socket with a size of its own takes at once. Super-segments are as long as half of the largest
+    /// window that the peer has announced.
+    fn room(&mut self, fd: c_int) -> Outcome<usize> {
+        let fields = self.info(fd)?;
+        let field = |key: u16| fields.get(usize::from(key)).copied().unwrap_or(0);
+        let mss = field(info::SND_MSS).max(1);
+        let socket = self.sockets.get_mut(&fd).ok_or(Errno::BADF)?;
+        socket.window_max = socket.window_max.max(field(info::SND_WND));
+        let goal = (socket.window_max / 2).min(SUPER_SEGMENT) / mss * mss;
+        let stack = self.stack.as_mut().ok_or(Errno::NOT_CONNECTED)?;
+        let room = self.sockets.get(&fd).ok_or(Errno::BADF)?.room(stack, &self.watch, goal.max(mss));
+        Ok(usize::try_from(room).unwrap_or(CALL))
     }
 
     /// One try of a write that waits until all is written: goes on where the last stopped, once there is space again.
