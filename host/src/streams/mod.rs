@@ -73,6 +73,10 @@ impl Default for Sizes {
     }
 }
 
+/// Memory that a stream may hold beyond twice its window: blocks and frames are larger than what is in them, and a
+/// small window must not close for that.
+const SLACK: u64 = 128 * 1024;
+
 /// A connection as its application sees it.
 #[derive(Debug)]
 pub struct Stream {
@@ -140,7 +144,7 @@ impl Stream {
     /// held than bytes (small payloads kept in large frames).
     #[must_use]
     pub fn limit(&self) -> u64 {
-        let crowded = self.receive.held() as u64 > 2 * self.receive_size;
+        let crowded = self.receive.held() as u64 > 2 * self.receive_size + SLACK;
         let wanted = if crowded { 0 } else { self.receive.consumed() + self.receive_size };
         self.limit_told.max(wanted)
     }

@@ -77,12 +77,30 @@ fn a_limit_never_shrinks_and_waits_while_memory_is_crowded() {
     stream.tune(100, 1);
     assert_eq!((stream.limit(), stream.space()), (5000, 15));
     let mut blocks = Blocks::default();
-    // A stored block of 64 KiB for a payload of 4 KiB: credit counts memory held.
     stream.limit_told = 5000;
-    for n in 0..4 {
-        place(&mut stream.receive, n * 4096, 4096, &mut blocks);
+    // Frames of 64 KiB, each held by a payload of 4 KiB: credit counts memory held.
+    let mut frames = crate::frame::FramePool::default();
+    for n in 0..3 {
+        let bytes = pattern(n * 4096, 4096);
+        let parts = [std::io::IoSlice::new(&bytes)];
+        let frame = frames.copy(&parts, crate::device::Offload::default()).unwrap();
+        stream.receive.place(n * 4096, frame.bytes, true, &mut blocks);
     }
-    stream.receive.expose(4096);
+    stream.receive.expose(3 * 4096);
+    stream.receive.consume(1000, &mut blocks);
+    assert_eq!(stream.limit(), 5000, "three frames are held for a window of 5000");
     stream.receive.consume(4096, &mut blocks);
-    assert_eq!(stream.limit(), 5000, "12 KiB are held for a window of 5000");
+    assert_eq!(stream.limit(), 10_096, "a frame less: room for a window again");
+}
+
+#[test]
+fn a_small_window_opens_again_although_blocks_are_larger_than_what_is_in_them() {
+    let sizes = Sizes { receive_first: 4000, receive_max: 4000, send_first: 10, send_max: 20 };
+    let (mut stream, mut blocks) = (Stream::new(&sizes), Blocks::default());
+    for n in 0..4 {
+        place(&mut stream.receive, n * 1000, 1000, &mut blocks);
+    }
+    stream.receive.expose(4000);
+    stream.receive.consume(500, &mut blocks);
+    assert!(stream.has_grant());
 }
