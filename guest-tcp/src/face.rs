@@ -1,12 +1,12 @@
-//! The exports, and the one instance of the core behind them.
+//! The one instance of the core, as the generated bindings call it.
 #![expect(
     unsafe_code,
     reason = "one cell for the state; the component model enters an instance from one thread only"
 )]
 
-use crate::bindings::export;
 use crate::bindings::exports::bulkhead::protocol::protocol as wit;
 use crate::convert::{self, Inward};
+use crate::quick::Words;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bulkhead_tcp::Tcp;
@@ -14,10 +14,11 @@ use bulkhead_wit::{Batch, Module, Outputs};
 use core::cell::UnsafeCell;
 
 /// The core, and the lists that are used again in every step.
-struct State {
-    tcp: Tcp,
-    batch: Batch,
-    outputs: Outputs,
+pub(crate) struct State {
+    pub(crate) tcp: Tcp,
+    pub(crate) batch: Batch,
+    pub(crate) outputs: Outputs,
+    pub(crate) words: Words,
 }
 
 struct Cell(UnsafeCell<Option<State>>);
@@ -27,17 +28,18 @@ unsafe impl Sync for Cell {}
 
 static STATE: Cell = Cell(UnsafeCell::new(None));
 
-fn state() -> &'static mut State {
+pub(crate) fn state() -> &'static mut State {
     // SAFETY: no export calls another and an instance is not entered twice, so each reference is gone before the next.
     let state = unsafe { &mut *STATE.0.get() };
     state.get_or_insert_with(|| State {
         tcp: Tcp::new(),
         batch: Batch::default(),
         outputs: Outputs::default(),
+        words: Words::default(),
     })
 }
 
-struct Face;
+pub(crate) struct Face;
 
 impl wit::Guest for Face {
     fn describe() -> wit::Description {
@@ -66,7 +68,7 @@ impl wit::Guest for Face {
         messages: Vec<wit::Message>,
         calls: Vec<wit::Call>,
     ) -> wit::Outputs {
-        let State { tcp, batch, outputs } = state();
+        let State { tcp, batch, outputs, .. } = state();
         batch.clear();
         batch.now = now;
         batch.room = room.inward();
@@ -80,5 +82,3 @@ impl wit::Guest for Face {
         convert::outputs(outputs)
     }
 }
-
-export!(Face with_types_in crate::bindings);

@@ -10,8 +10,14 @@ mod bindings;
 #[path = "../../../guest-tcp/src/convert.rs"]
 mod convert;
 #[cfg(target_arch = "wasm32")]
+#[path = "../../../guest-tcp/src/exports.rs"]
+mod exports;
+#[cfg(target_arch = "wasm32")]
 #[path = "../../../guest-tcp/src/face.rs"]
 mod face;
 #[cfg(target_arch = "wasm32")]
 #[path = "../../../guest-tcp/src/memory.rs"]
 mod memory;
+#[cfg(target_arch = "wasm32")]
+#[path = "../../../guest-tcp/src/quick.rs"]
+mod quick;

@@ -34,8 +34,8 @@ fn count(tables: &Tables, cx: &Context<'_>) -> vec::Vec<u64> {
     let unowned = tables.time_waits.iter().filter(|(_, remains)| remains.fin_wait_2).count() as u64;
     let counters = &cx.instance.counters;
     let bytes = u64::from(tables.connections.len()) * u64::from(crate::BYTES_PER_CONNECTION)
-        + u64::from(tables.embryos.len()) * size_of::<crate::embryo::Embryo>() as u64
-        + u64::from(tables.time_waits.len()) * size_of::<crate::time_wait::TimeWait>() as u64;
+        + (u64::from(tables.embryos.len()) + u64::from(tables.time_waits.len()))
+            * u64::from(crate::BYTES_PER_REMAINS);
     for (key, value) in [
         (census::SYN_SENT, of(State::SynSent)),
         (census::SYN_RECEIVED, of(State::SynReceived) + u64::from(tables.embryos.len())),
