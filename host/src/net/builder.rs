@@ -29,6 +29,7 @@ pub struct Builder {
     memory: Option<usize>,
     connections: Option<u32>,
     any_address: bool,
+    turns_in_calls: Option<bool>,
 }
 
 impl Builder {
@@ -47,6 +48,7 @@ impl Builder {
             memory: None,
             connections: None,
             any_address: false,
+            turns_in_calls: None,
         }
     }
 
@@ -86,6 +88,16 @@ impl Builder {
     #[must_use]
     pub fn any_address(mut self) -> Self {
         self.any_address = true;
+        self
+    }
+
+    /// Whether socket calls that have news for the module take the turn themselves, on the caller's thread, while the
+    /// driver waits: what is written leaves before `write` returns, and nobody is woken for it. Without it every turn is
+    /// the driver's, which shares a step among the tasks that wrote meanwhile. If it is not said, calls take turns where
+    /// the driver has a thread of its own ([`spawn`](Self::spawn)): see `benches/sockets.rs`.
+    #[must_use]
+    pub fn turns_in_calls(mut self, in_calls: bool) -> Self {
+        self.turns_in_calls = Some(in_calls);
         self
     }
 
@@ -148,7 +160,8 @@ impl Builder {
         if let Some(factory) = self.factory {
             stack.supervise(factory);
         }
-        let shared = Arc::new(Shared::new(State::new(stack, self.device)?));
+        let shared =
+            Arc::new(Shared::new(State::new(stack, self.device, self.turns_in_calls.unwrap_or(false))?));
         Ok((Net::new(Arc::clone(&shared)), Driver::new(shared)))
     }
 
@@ -183,7 +196,8 @@ impl Builder {
     ///
     /// # Errors
     /// As [`build`](Self::build), and what the system says to a new thread.
-    pub fn spawn(self) -> io::Result<Net> {
+    pub fn spawn(mut self) -> io::Result<Net> {
+        self.turns_in_calls.get_or_insert(true);
         let (net, driver) = self.build()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         std::thread::Builder::new().name("bulkhead".into()).spawn(move || {

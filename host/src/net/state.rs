@@ -36,6 +36,8 @@ pub(super) struct State {
     /// The driver's waker while it waits; `None` while it is on its way to look again anyway.
     driver: Option<Waker>,
     phase: Phase,
+    /// Socket calls with news for the module take the turn themselves while the driver waits.
+    turns_in_calls: bool,
     /// Set when nobody takes turns any more.
     pub(super) end: Option<NetError>,
     /// A turn is under way; still set at the next one if it panicked.
@@ -51,7 +53,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(stack: Stack, device: Box<dyn Device>) -> io::Result<Self> {
+    pub(super) fn new(stack: Stack, device: Box<dyn Device>, turns_in_calls: bool) -> io::Result<Self> {
         Ok(Self {
             stack,
             device,
@@ -60,6 +62,7 @@ impl State {
             clock: Instant::now(),
             driver: None,
             phase: Phase::Running,
+            turns_in_calls,
             end: None,
             is_turning: false,
             turns: 0,
@@ -164,9 +167,15 @@ impl State {
         }
     }
 
-    /// After a socket's call: the driver is woken if there are news for the module and it does not look anyway.
+    /// After a socket's call: if there are news for the module and the driver does not look anyway, it is woken, or the
+    /// caller takes the turn.
     pub(super) fn tell_driver(&mut self, wake: &mut Wake) {
-        if self.driver.is_some() && self.stack.has_news() {
+        if self.driver.is_none() || !self.stack.has_news() {
+            return;
+        }
+        if self.turns_in_calls {
+            self.turn_here(wake);
+        } else {
             self.woken = self.now();
             wake.driver = self.driver.take();
         }
@@ -258,6 +267,7 @@ impl State {
     /// One step towards the end, when nothing else is to be done. Says whether a turn is needed for it.
     fn wind_down(&mut self, wake: &mut Wake) -> bool {
         match self.phase {
+            _ if self.end.is_some() => false,
             Phase::Running => false,
             Phase::Draining(until) => {
                 if self.now() < until && !self.is_drained(wake) {

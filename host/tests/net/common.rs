@@ -22,7 +22,9 @@ pub(crate) fn builder(device: PairDevice, host: &str, seed: u64) -> Builder {
 /// A server's stack and a client's, each on a thread of its own.
 pub(crate) fn stacks() -> (Net, Net) {
     let (first, second) = pair(1500).unwrap();
-    (builder(first, "10.9.0.1", 1).spawn().unwrap(), builder(second, "10.9.0.2", 2).spawn().unwrap())
+    // One of each kind: the server's calls take turns, the client's wake the driver.
+    let client = builder(second, "10.9.0.2", 2).turns_in_calls(false);
+    (builder(first, "10.9.0.1", 1).spawn().unwrap(), client.spawn().unwrap())
 }
 
 /// The same, with the drivers in the caller's hands.
