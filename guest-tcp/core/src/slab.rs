@@ -16,12 +16,14 @@ struct Slot<T> {
 pub(crate) struct Slab<T> {
     slots: Vec<Slot<T>>,
     free: BinaryHeap<Reverse<u32>>,
+    /// Empty, and free from the next step on.
+    leaving: Vec<u32>,
     taken: u32,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: BinaryHeap::new(), taken: 0 }
+        Self { slots: Vec::new(), free: BinaryHeap::new(), leaving: Vec::new(), taken: 0 }
     }
 }
 
@@ -72,6 +74,23 @@ impl<T> Slab<T> {
         slot.value.take()
     }
 
+    /// Gives a place back that is not to be taken again in this step: the host deals with openings before endings, so it
+    /// would find the place taken.
+    pub(crate) fn release_later(&mut self, number: u32) {
+        if let Some(slot) = self.slots.get_mut(number as usize) {
+            slot.value = None;
+            self.leaving.push(number);
+        }
+    }
+
+    /// The step is over.
+    pub(crate) fn end_step(&mut self) {
+        for number in self.leaving.drain(..) {
+            self.taken -= 1;
+            self.free.push(Reverse(number));
+        }
+    }
+
     pub(crate) fn get(&self, number: u32) -> Option<&T> {
         self.slots.get(number as usize)?.value.as_ref()
     }
@@ -94,7 +113,7 @@ impl<T> Slab<T> {
     pub(crate) fn from_generations(generations: Vec<u32>) -> Self {
         let slots: Vec<_> =
             generations.into_iter().map(|generation| Slot { generation, value: None }).collect();
-        Self { slots, free: BinaryHeap::new(), taken: 0 }
+        Self { slots, free: BinaryHeap::new(), leaving: Vec::new(), taken: 0 }
     }
 
     /// Makes places up to `number`, within what a state can hold.

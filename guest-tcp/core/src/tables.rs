@@ -138,7 +138,7 @@ impl Tables {
     pub(crate) fn end_embryo(&mut self, number: u32, why: u16, cx: &mut Context<'_>) {
         let Some(embryo) = self.remove_embryo(cx.instance.keys.table, number) else { return };
         if embryo.offered != Handle::INSTANCE {
-            self.connections.release(embryo.offered.slot());
+            self.connections.release_later(embryo.offered.slot());
             self.closed.push((embryo.local, embryo.remote));
             cx.out.event(Event::Closed(Reason { connection: embryo.offered, reason: why, value: 0 }));
         }
@@ -237,7 +237,7 @@ impl Tables {
         if !handle.is_by_module() {
             self.by_handle.remove(handle_hash(key, handle), number);
         }
-        self.connections.release(number);
+        self.connections.release_later(number);
         self.recount(counted, 0);
         if let Some(remains) = remains {
             self.add_time_wait(key, remains);
@@ -263,6 +263,7 @@ impl Tables {
             }
         }
         self.closed.clear();
+        self.connections.end_step();
         self.fragments.end_step();
     }
 }

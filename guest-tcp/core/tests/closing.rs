@@ -323,3 +323,21 @@ fn a_port_can_be_opened_again_after_its_connection_is_gone() {
     assert_eq!(host.settle().len(), 1);
     assert_eq!(closed(&host, again), None);
 }
+
+/// The host deals with openings before endings: a place that is left in a step is not free in it.
+#[test]
+fn a_place_is_not_taken_again_in_the_step_that_leaves_it() {
+    let (mut host, mut peer, handle) = server();
+    peer.says(&mut host, FIN | ACK, 0);
+    shutdown(&mut host, &mut peer, handle);
+    let mut other = Peer::new(80);
+    other.here.port = 40_001;
+    let answer = other.says(&mut host, SYN, 0);
+    other.ack = answer[0].seq.wrapping_add(1);
+    let (last, first) = (peer.segment(ACK, 0), other.segment(ACK, 0));
+    host.inject(&last);
+    host.inject(&first);
+    host.settle();
+    assert_eq!(closed(&host, handle), Some(reason::NORMAL));
+    assert_ne!(host.accepted().slot(), handle.slot());
+}

@@ -80,7 +80,7 @@ fn offer(tables: &mut Tables, mut embryo: Embryo, segment: &Arrived, cx: &mut Co
     embryo.deadline = cx.now.saturating_add(OFFER);
     let most = cx.instance.embryos.saturating_add(cx.instance.offers);
     let Some(number) = tables.add_embryo(cx.instance.keys.table, most, embryo) else {
-        tables.connections.release(slot);
+        tables.connections.release_later(slot);
         return;
     };
     tables.offers.insert(slot, number);
