@@ -12,8 +12,12 @@
 //! | the driver | the device's readiness, a timer of nanoseconds (`timerfd`), wakers of sockets |
 //!
 //! **Threads.** One lock holds the stack, its device and the wakers. Nothing sleeps, blocks or wakes anybody while it
-//! holds it. An application task and the driver may share a thread, which saves a wake-up per message: run both on one
-//! current-thread runtime.
+//! holds it. With a driver on a thread of its own, a call that has news for the module takes the turn itself while the
+//! driver sleeps ([`Builder::turns_in_calls`]); or application tasks and the driver share one current-thread runtime.
+//! Either saves a wake-up per message.
+//!
+//! **Memory and bounds.** Two wakers a stream, one a listener; buffers are those of [`Sizes`](crate::Sizes), which grow
+//! only as the module asks.
 //!
 //! **Cancellation.** A future that is dropped has moved no byte that it did not report. A dropped connect resets what
 //! it began.
