@@ -146,7 +146,7 @@ impl World {
 /// The byte at an offset of the stream with this seed.
 #[must_use]
 pub fn byte(seed: u64, at: u64) -> u8 {
-    let mixed = (at / 8 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = ((at / 8) ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> (8 * (at % 8))) as u8 ^ (mixed >> 61) as u8
 }
 
