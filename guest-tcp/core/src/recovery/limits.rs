@@ -62,3 +62,5 @@ pub const PACING_SLACK: Time = 50 * MICROSECOND;
 pub const PACING_SLOW_START: u64 = 200;
 /// Pacing rate in congestion avoidance, in percent of cwnd / SRTT (Linux: `tcp_pacing_ca_ratio`).
 pub const PACING_AVOIDANCE: u64 = 120;
+/// How much later than its end the timer of a reordering window fires (Linux: `TCP_TIMEOUT_MIN_US`).
+pub(super) const REORDER_SLACK: Time = 2 * MILLISECOND;
