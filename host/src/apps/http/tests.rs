@@ -58,7 +58,7 @@ async fn ask(served: &Served, request: &str) -> Reply {
 }
 
 fn bytes(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at / 5 ^ at / 1000) as u8).collect()
+    (0..length).map(|at| ((at / 5) ^ (at / 1000)) as u8).collect()
 }
 
 async fn site(name: &str) -> (Folder, Served) {
