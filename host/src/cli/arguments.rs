@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_wit::{Setting, registry};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::address::Cidr;
@@ -109,6 +110,10 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE")]
     pub(super) pcap: Option<PathBuf>,
 
+    /// A setting of the module's, the default of its connections, as in nodelay=1 or congestion=reno; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    pub(super) setting: Vec<Setting>,
+
     /// Print the summary as JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -163,6 +168,26 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
+/// A name or number of the registry, and a number or, for what is named by text, at most eight ASCII characters.
+fn setting(text: &str) -> Result<Setting, String> {
+    let (name, value) = text.split_once('=').ok_or("a name and a value, such as nodelay=1")?;
+    let known = registry::setting::ALL.iter().find(|(_, known)| *known == name).map(|(key, _)| *key);
+    let key = known.or_else(|| name.parse().ok()).ok_or_else(|| {
+        let names: Vec<&str> = registry::setting::ALL.iter().map(|(_, name)| *name).collect();
+        format!("no such setting; there are {}", names.join(", "))
+    })?;
+    let value = match value.parse() {
+        Ok(number) => number,
+        Err(_) if key == registry::setting::CONGESTION && value.is_ascii() && value.len() <= 8 => {
+            let mut bytes = [0; 8];
+            bytes.iter_mut().zip(value.bytes()).for_each(|(to, from)| *to = from);
+            u64::from_le_bytes(bytes)
+        }
+        Err(_) => return Err("no number; times are in nanoseconds".to_owned()),
+    };
+    Ok(Setting { key, value })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,12 +207,18 @@ mod tests {
         let Command::Run(run) = arguments.command else { panic!("run") };
         assert_eq!(run.applications, ["http:8080", "/srv", "echo"]);
         assert_eq!((run.address.len(), run.drain), (2, Duration::from_millis(500)));
+        assert_eq!(setting("nodelay=1").unwrap(), Setting { key: registry::setting::NODELAY, value: 1 });
+        assert_eq!(setting("congestion=reno").unwrap().value, u64::from_le_bytes(*b"reno\0\0\0\0"));
+        assert_eq!(setting("4096=7").unwrap(), Setting { key: 4096, value: 7 });
         for wrong in [
             "bulkhead run",
             "bulkhead run echo --address 10.0.0.1",
             "bulkhead run echo --mtu 100",
             "bulkhead run echo --drain -1",
             "bulkhead run echo --placement elsewhere",
+            "bulkhead run echo --setting nodelay",
+            "bulkhead run echo --setting delay=1",
+            "bulkhead run echo --setting nodelay=yes",
         ] {
             assert_eq!(Arguments::try_parse_from(wrong.split(' ')).unwrap_err().exit_code(), 2, "{wrong}");
         }

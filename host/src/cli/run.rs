@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use bulkhead::ListenOptions;
 use bulkhead::device::Device;
 use bulkhead::net::{Builder, Net, TcpListener, TcpStream};
+use bulkhead_wit::limits;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -92,8 +93,13 @@ impl Listener for TcpListener {
 pub(super) fn run(run: Run) -> anyhow::Result<ExitCode> {
     let ready = applications(&run.applications)?;
     let peers = peers(&run.address, &run.peer_address)?;
-    if run.address.len() > bulkhead_wit::limits::ADDRESSES {
-        return Err(usage(format!("{} addresses at most", bulkhead_wit::limits::ADDRESSES)));
+    for (what, count, most) in [
+        ("addresses", run.address.len(), limits::ADDRESSES),
+        ("settings", run.setting.len(), limits::SETTINGS),
+    ] {
+        if count > most {
+            return Err(usage(format!("{most} {what} at most")));
+        }
     }
     let ready = ready.into_iter().map(Ready::new).collect::<anyhow::Result<Vec<Ready>>>()?;
     let module = Module::of(&run)?;
@@ -171,6 +177,9 @@ fn stack(run: &Run, device: Box<dyn Device>, module: &Module) -> anyhow::Result<
     let mut builder = module.give_to(Builder::new(device));
     for own in &run.address {
         builder = builder.address(own.address, own.length);
+    }
+    for setting in &run.setting {
+        builder = builder.setting(setting.key, setting.value);
     }
     if let Some(seed) = run.seed {
         builder = builder.seed([seed, !seed, seed.rotate_left(32), seed ^ 0x5851_f42d_4c95_7f2d]);
