@@ -11,12 +11,12 @@ use bulkhead_namespace::Namespace;
 use serde_json::Value;
 
 /// The program that is tested.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_bulkhead");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_bulkhead");
 /// What only a failure waits for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A namespace, where this machine lets us have one; says so where it does not.
-pub fn namespace() -> Option<Namespace> {
+pub(crate) fn namespace() -> Option<Namespace> {
     if !Path::new("/dev/net/tun").exists() {
         eprintln!("skipped: there is no /dev/net/tun here");
         return None;
@@ -31,7 +31,7 @@ pub fn namespace() -> Option<Namespace> {
 }
 
 /// The program with what its tests need: machine code is cached between runs, and never with the user's own.
-pub fn program(space: Option<&Namespace>) -> Command {
+pub(crate) fn program(space: Option<&Namespace>) -> Command {
     let mut command = match space {
         Some(space) => space.command(PROGRAM),
         None => Command::new(PROGRAM),
@@ -41,7 +41,7 @@ pub fn program(space: Option<&Namespace>) -> Command {
 }
 
 /// A running program.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     said: Arc<Mutex<String>>,
     listening: Option<JoinHandle<()>>,
@@ -50,7 +50,7 @@ pub struct Server {
 
 impl Server {
     /// Starts `bulkhead run` with these words and waits until it serves.
-    pub fn start(space: &Namespace, words: &[&str]) -> Self {
+    pub(crate) fn start(space: &Namespace, words: &[&str]) -> Self {
         let mut command = program(Some(space));
         command.arg("run").args(words).arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -73,7 +73,7 @@ impl Server {
     }
 
     /// Waits until it has said this on standard error.
-    pub fn wait_for(&mut self, text: &str) {
+    pub(crate) fn wait_for(&mut self, text: &str) {
         let begun = Instant::now();
         while !self.said().contains(text) {
             let ended = self.child.try_wait().unwrap();
@@ -83,17 +83,17 @@ impl Server {
     }
 
     /// What it has said on standard error.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(status.unwrap().success());
     }
 
     /// Waits for its end: exit code and summary.
-    pub fn wait(mut self) -> (ExitStatus, Value, String) {
+    pub(crate) fn wait(mut self) -> (ExitStatus, Value, String) {
         let begun = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -108,7 +108,7 @@ impl Server {
     }
 
     /// Ctrl-C, and an end in order; returns the summary.
-    pub fn end(self) -> Value {
+    pub(crate) fn end(self) -> Value {
         self.signal("INT");
         let (status, summary, said) = self.wait();
         assert!(status.success(), "{status}: {said}");
@@ -125,13 +125,13 @@ impl Drop for Server {
 }
 
 /// Runs curl inside, and returns what it wrote to standard output.
-pub fn curl(space: &Namespace, words: &[&str]) -> Vec<u8> {
+pub(crate) fn curl(space: &Namespace, words: &[&str]) -> Vec<u8> {
     let all = [&["curl", "-sS", "-g", "--fail", "--max-time", "300"], words].concat();
     space.run(&all).unwrap_or_else(|error| panic!("{error}")).stdout
 }
 
 /// Bytes that look like nothing else: no piece of them is like another.
-pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut out = Vec::with_capacity(length + 8);
     while out.len() < length {
@@ -146,6 +146,6 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
 }
 
 /// Whether the interface is gone from the namespace.
-pub fn is_gone(space: &Namespace, interface: &str) -> bool {
+pub(crate) fn is_gone(space: &Namespace, interface: &str) -> bool {
     space.run(&["ip", "link", "show", "dev", interface]).is_err()
 }
