@@ -110,3 +110,8 @@ pub use fault::Fault;
 pub use stack::{Accepted, ConnectOptions, ListenOptions, ListenerId, Options, Stack, StreamId};
 pub use streams::{Readiness, Sizes};
 pub use turn::Turn;
+
+/// The README's example is compiled with the documentation's own.
+#[cfg(all(doctest, feature = "net", feature = "tun", feature = "wasm"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;
