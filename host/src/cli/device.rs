@@ -1,15 +1,19 @@
 //! The TUN device as the command line wants it.
 
+use bulkhead::device::interface::Interface;
 use bulkhead::device::{Device, DeviceError, OffloadTun, Tun, TunOptions};
 
 use super::address::Cidr;
 use super::arguments::{Run, Switch};
-use super::{capture, in_use};
+use super::capture::{self, Capture};
+use super::in_use;
 
 /// An open device, and what to tell of it.
 pub(super) struct Opened {
     pub(super) device: Box<dyn Device>,
     pub(super) about: String,
+    /// The file that its frames are written to, if they are.
+    pub(super) capture: Option<Capture>,
 }
 
 /// Opens and configures the device, with the kernel's addresses on it.
@@ -17,6 +21,8 @@ pub(super) struct Opened {
 /// # Errors
 /// A line that says what to do.
 pub(super) fn open(run: &Run, peers: &[Cidr]) -> anyhow::Result<Opened> {
+    // A name that no interface can have is the first thing to be told of.
+    Interface::new(&run.tun)?;
     in_use::check(&run.tun, &run.address, peers)?;
     let options = TunOptions {
         name: run.tun.clone(),
@@ -36,11 +42,9 @@ pub(super) fn open(run: &Run, peers: &[Cidr]) -> anyhow::Result<Opened> {
     };
     let mtu = device.capabilities().mtu;
     let about = format!("{} {kind}, MTU {mtu}", run.tun);
-    let device = match &run.pcap {
-        Some(path) => capture::tap(device, path)?,
-        None => device,
-    };
-    Ok(Opened { device, about })
+    let Some(path) = &run.pcap else { return Ok(Opened { device, about, capture: None }) };
+    let (device, capture) = capture::tap(device, path)?;
+    Ok(Opened { device, about, capture: Some(capture) })
 }
 
 type Made = Result<(Box<dyn Device>, &'static str), DeviceError>;

@@ -146,6 +146,9 @@ async fn served(run: &Run, peers: &[Cidr], ready: Vec<Ready>, module: &Module) -
     };
     // At once means without waiting for anything, but what is left is still reset if the stack can.
     let last = tokio::time::timeout(LAST_WORDS, net.shutdown(Duration::ZERO)).await;
+    if let Some(capture) = opened.capture {
+        capture.end();
+    }
     let report = Report {
         applications: counted.into_iter().map(|(name, counters)| (name, counters.counts())).collect(),
         stack: last.unwrap_or_else(|_| net.stat()),

@@ -82,6 +82,10 @@ impl Server {
         }
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// What it has said on standard error.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
@@ -126,7 +130,7 @@ impl Drop for Server {
 
 /// Runs curl inside, and returns what it wrote to standard output.
 pub(crate) fn curl(space: &Namespace, words: &[&str]) -> Vec<u8> {
-    let all = [&["curl", "-sS", "-g", "--fail", "--max-time", "300"], words].concat();
+    let all = [&["curl", "-sS", "--fail", "--max-time", "300"], words].concat();
     space.run(&all).unwrap_or_else(|error| panic!("{error}")).stdout
 }
 
