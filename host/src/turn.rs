@@ -88,6 +88,7 @@ impl Stack {
         self.take_calls();
         self.take_positions();
         while let Some(frame) = self.resubmitted.pop_front() {
+            let Some(frame) = device.steer(frame) else { continue };
             self.drops += u64::from(self.split.split(frame, &mut self.batch, &mut self.arrived).is_err());
         }
         while self.batch.segments.len() < BATCH && Split::has_room(&self.batch) {

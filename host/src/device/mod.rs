@@ -7,6 +7,7 @@
 //! - [`queue`]: frames put in and taken out by the caller, for hosts that are pumped by hand;
 //! - [`link`]: two ends with seeded loss, delay, reordering, duplication, corruption and rate, in virtual time;
 //! - [`pcap`]: a tap around any device, whose file Wireshark reads;
+//! - `shard` (feature `net`): the queues of one interface, shared out among several stacks;
 //! - `tun` (feature `tun`): the plain TUN device;
 //! - `offload` (feature `tun`): the fast TUN device, with virtio-net headers and several queues;
 //! - `interface` (feature `tun`): addresses, MTU and state of a network interface.
@@ -28,6 +29,8 @@ pub mod offload;
 pub mod pcap;
 pub mod queue;
 pub(crate) mod random;
+#[cfg(feature = "net")]
+pub mod shard;
 #[cfg(all(test, feature = "tun"))]
 mod smoke;
 #[cfg(feature = "tun")]
@@ -149,6 +152,12 @@ pub trait Device: Send {
     fn set_now(&mut self, now: Time) {
         let _ = now;
     }
+
+    /// A datagram that was put together from fragments: given back if it is for this device's host, which is always so
+    /// but for shards.
+    fn steer(&mut self, frame: Frame) -> Option<Frame> {
+        Some(frame)
+    }
 }
 
 impl<D: Device + ?Sized> Device for Box<D> {
@@ -170,5 +179,9 @@ impl<D: Device + ?Sized> Device for Box<D> {
 
     fn set_now(&mut self, now: Time) {
         (**self).set_now(now);
+    }
+
+    fn steer(&mut self, frame: Frame) -> Option<Frame> {
+        (**self).steer(frame)
     }
 }

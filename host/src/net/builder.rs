@@ -29,6 +29,7 @@ pub struct Builder {
     memory: Option<usize>,
     connections: Option<u32>,
     any_address: bool,
+    shard: (u16, u16),
     turns_in_calls: Option<bool>,
 }
 
@@ -48,6 +49,7 @@ impl Builder {
             memory: None,
             connections: None,
             any_address: false,
+            shard: (0, 1),
             turns_in_calls: None,
         }
     }
@@ -88,6 +90,14 @@ impl Builder {
     #[must_use]
     pub fn any_address(mut self) -> Self {
         self.any_address = true;
+        self
+    }
+
+    /// This stack is one of several on the same interface: number `index` of `count`. Its device is one of those that
+    /// [`shards`](crate::device::shard::shards) makes, and each of its listeners has a twin in every other shard.
+    #[must_use]
+    pub fn shard(mut self, index: u16, count: u16) -> Self {
+        self.shard = (index, count.max(1));
         self
     }
 
@@ -174,6 +184,7 @@ impl Builder {
         let mut options = Options::new(first.address.into(), 0, mtu, seed);
         options.config.addresses = std::mem::take(&mut self.addresses);
         options.config.any_address = self.any_address;
+        (options.config.shard, options.config.shards) = self.shard;
         options.config.settings = std::mem::take(&mut self.settings);
         options.config.connections = self.connections.unwrap_or(options.config.connections);
         options.sizes = self.sizes;

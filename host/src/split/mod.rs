@@ -191,21 +191,22 @@ impl Split {
         result
     }
 
+    /// Both ends of a frame and what is known of it, before anything is verified: whose it would be.
+    pub(crate) fn ends(bytes: &[u8], is_super: bool) -> Option<(Ends, Facts)> {
+        measure(bytes, is_super).ok().map(|(_, Measured { ends, facts, .. })| (ends, facts))
+    }
+
     fn try_split(&self, frame: Frame, batch: &mut Batch, arrived: &mut Vec<Arrived>) -> Result<(), Dropped> {
         if !Self::has_room(batch) {
             return Err(Dropped::BatchFull);
         }
         let Frame { bytes, offload } = frame;
         let is_super = offload.gso != Gso::None;
-        let network = Network::parse(&bytes, is_super)?;
+        let (network, measured) = measure(&bytes, is_super)?;
         check_addresses(&network)?;
         if is_super {
             check_super(&network, offload.gso, offload.gso_size)?;
         }
-        let measured = match network.fragment {
-            Some(facts) => Measured::fragment(&network, facts),
-            None => transport::measure(&bytes, &network, is_super)?,
-        };
         let Measured { kind, header_length, end, ends, facts, .. } = measured;
         let header = bytes.get(..header_length).ok_or(Dropped::Truncated)?;
         let payload = end.checked_sub(header_length).ok_or(Dropped::TransportLength)?;
@@ -243,6 +244,15 @@ impl Split {
         arrived.push(Arrived { ends, facts, payload: bytes.into_slice(header_length..end) });
         Ok(())
     }
+}
+
+fn measure(bytes: &[u8], is_super: bool) -> Result<(Network, Measured), Dropped> {
+    let network = Network::parse(bytes, is_super)?;
+    let measured = match network.fragment {
+        Some(facts) => Measured::fragment(&network, facts),
+        None => transport::measure(bytes, &network, is_super)?,
+    };
+    Ok((network, measured))
 }
 
 /// RFC 1122 3.2.1.3 and RFC 4291 2.5, 2.7: who can be a source, and whom TCP can be sent to.

@@ -53,6 +53,35 @@ fn files_that_are_no_modules_are_told_apart() {
 }
 
 #[test]
+fn another_contract_and_more_imports_than_allowed_are_told() {
+    const MODULE: &[u8] = include_bytes!(env!("BULKHEAD_TCP_MODULE"));
+    const OURS: &[u8] = b"bulkhead:protocol/protocol@1.0.0";
+    // The same module, but for the version that it says it speaks; all names have the same length.
+    let versioned = |version: &[u8; 5]| {
+        let mut module = MODULE.to_vec();
+        while let Some(at) = module.windows(OURS.len()).position(|window| window == OURS) {
+            module[at + OURS.len() - version.len()..][..version.len()].copy_from_slice(version);
+        }
+        module
+    };
+    // A section of one import, `clock`, a resource type, behind what is there.
+    let import = b"\x0a\x0a\x01\0\x05clock\x03\x01";
+    let folder = folder("contracts");
+    for (name, bytes, says) in [
+        ("newer.wasm", versioned(b"2.0.0"), ["protocol@2.0.0", "protocol@1.0.0"]),
+        ("older.wasm", versioned(b"0.9.0"), ["protocol@0.9.0", "protocol@1.0.0"]),
+        ("clock.wasm", [MODULE, import.as_slice()].concat(), ["may: clock", "may import nothing"]),
+    ] {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let path = path.to_str().unwrap();
+        for words in [vec!["inspect", path], vec!["run", "echo", "--module", path]] {
+            told(bulkhead(&words), 1, &["bulkhead: ", name, says[0], says[1]]);
+        }
+    }
+}
+
+#[test]
 fn lines_that_make_no_sense_are_wrong_usage() {
     for (words, says) in [
         (&["run", "smtp"][..], "no such application; there are echo"),
