@@ -106,7 +106,15 @@ pub(super) struct Run {
     #[arg(long, value_enum)]
     pub(super) offload: Option<Switch>,
 
-    /// Write every frame to this file, for Wireshark or tcpdump
+    /// Stacks side by side, each with an instance, a queue of the interface and a thread of its own; needs offload
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) shards: u16,
+
+    /// Look for frames without sleeping for this long after the last one: less latency, for a core
+    #[arg(long, value_name = "MICROSECONDS", default_value = "0", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub(super) busy_poll: u64,
+
+    /// Write every frame to this file, for Wireshark or tcpdump; with shards, each further one's to FILE.1 and so on
     #[arg(long, value_name = "FILE")]
     pub(super) pcap: Option<PathBuf>,
 

@@ -1,5 +1,7 @@
 //! The TUN device as the command line wants it.
 
+use std::path::{Path, PathBuf};
+
 use bulkhead::device::interface::Interface;
 use bulkhead::device::{Device, DeviceError, OffloadTun, Tun, TunOptions};
 
@@ -8,12 +10,13 @@ use super::arguments::{Run, Switch};
 use super::capture::{self, Capture};
 use super::in_use;
 
-/// An open device, and what to tell of it.
+/// An open interface, and what to tell of it.
 pub(super) struct Opened {
-    pub(super) device: Box<dyn Device>,
+    /// A queue for each shard.
+    pub(super) queues: Vec<Box<dyn Device>>,
     pub(super) about: String,
-    /// The file that its frames are written to, if they are.
-    pub(super) capture: Option<Capture>,
+    /// The files that its frames are written to, if they are.
+    pub(super) captures: Vec<Capture>,
 }
 
 /// Opens and configures the device, with the kernel's addresses on it.
@@ -29,22 +32,47 @@ pub(super) fn open(run: &Run, peers: &[Cidr]) -> anyhow::Result<Opened> {
         mtu: run.mtu,
         addresses: peers.iter().map(|peer| (peer.address, peer.length)).collect(),
         up: true,
-        multi_queue: false,
+        multi_queue: run.shards > 1,
     };
-    let (device, kind) = match run.offload {
+    let (first, kind) = match run.offload {
         Some(Switch::Off) => plain(&options)?,
         Some(Switch::On) => fast(&options)?,
         None => match fast(&options) {
             // Where the kernel has no offload, or the interface was made without it.
-            Err(DeviceError::NoOffload { .. } | DeviceError::OtherKind { .. }) => plain(&options)?,
+            Err(DeviceError::NoOffload { .. } | DeviceError::OtherKind { .. }) if run.shards == 1 => {
+                plain(&options)?
+            }
             other => other?,
         },
     };
-    let mtu = device.capabilities().mtu;
-    let about = format!("{} {kind}, MTU {mtu}", run.tun);
-    let Some(path) = &run.pcap else { return Ok(Opened { device, about, capture: None }) };
-    let (device, capture) = capture::tap(device, path)?;
-    Ok(Opened { device, about, capture: Some(capture) })
+    let mtu = first.capabilities().mtu;
+    let mut queues = vec![first];
+    // The interface is configured; what is left is one more queue each.
+    let another = TunOptions { name: options.name, multi_queue: true, ..TunOptions::default() };
+    for _ in 1..run.shards {
+        queues.push(fast(&another)?.0);
+    }
+    let several = if run.shards > 1 { format!(", {} queues", run.shards) } else { String::new() };
+    let mut opened =
+        Opened { queues, about: format!("{} {kind}, MTU {mtu}{several}", run.tun), captures: Vec::new() };
+    if let Some(path) = &run.pcap {
+        for (index, queue) in std::mem::take(&mut opened.queues).into_iter().enumerate() {
+            let (queue, capture) = capture::tap(queue, &numbered(path, index))?;
+            opened.queues.push(queue);
+            opened.captures.push(capture);
+        }
+    }
+    Ok(opened)
+}
+
+/// The file for this shard's frames: the first has the name that was asked for, the others a number behind it.
+fn numbered(path: &Path, index: usize) -> PathBuf {
+    if index == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{index}"));
+    name.into()
 }
 
 type Made = Result<(Box<dyn Device>, &'static str), DeviceError>;

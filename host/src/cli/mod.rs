@@ -15,6 +15,7 @@ mod plan;
 mod report;
 mod run;
 mod signals;
+mod stacks;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

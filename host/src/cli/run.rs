@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead::ListenOptions;
-use bulkhead::device::Device;
-use bulkhead::net::{Builder, Net, TcpListener, TcpStream};
+use bulkhead::net::{TcpListener, TcpStream};
 use bulkhead_wit::limits;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::task::JoinSet;
@@ -19,12 +18,14 @@ use tokio::time::Instant;
 
 use super::address::{Cidr, peers};
 use super::arguments::Run;
+use super::capture::Capture;
 use super::device;
 use super::failure::usage;
 use super::module::Module;
 use super::plan::{Application, Kind, applications};
 use super::report::{Report, print};
 use super::signals::Signals;
+use super::stacks::Stacks;
 use crate::apps::counted::Counters;
 use crate::apps::discard::Discard;
 use crate::apps::echo::Echo;
@@ -39,10 +40,11 @@ const INTERRUPTED: u8 = 130;
 struct Ready {
     application: Application,
     counters: Arc<Counters>,
-    serve: Box<dyn FnOnce(TcpListener, Stop) -> Serving>,
+    serve: Box<dyn Fn(TcpListener, Stop) -> Serving>,
 }
 
-type Serving = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+/// An application at work on one stack.
+pub(super) type Serving = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 impl Ready {
     /// Everything that can fail without a stack fails here.
@@ -62,12 +64,12 @@ impl Ready {
 
     fn of(application: Application, service: impl Service) -> Self {
         let counters = Arc::new(Counters::default());
-        let counting = Arc::clone(&counters);
+        let (service, counting) = (Arc::new(service), Arc::clone(&counters));
         Self {
             application,
             counters,
             serve: Box::new(move |listener, stop| {
-                Box::pin(serve(listener, Arc::new(service), counting, stop))
+                Box::pin(serve(listener, Arc::clone(&service), Arc::clone(&counting), stop))
             }),
         }
     }
@@ -114,23 +116,22 @@ async fn served(run: &Run, peers: &[Cidr], ready: Vec<Ready>, module: &Module) -
     // From here on a signal ends in kind.
     let mut signals = Signals::new()?;
     let opened = device::open(run, peers)?;
-    let net = stack(run, opened.device, module)?;
+    let mut stacks = Stacks::new(run, opened.queues, module)?;
     let begun = cpu_time();
     let (stopper, stop) = Stopper::new();
-    let mut serving = JoinSet::new();
     let mut counted = Vec::new();
     let mut lines = banner(run, peers, module, &opened.about);
     for one in ready {
         let application = one.application;
         let local = SocketAddr::new(everywhere(&run.address), application.port);
         let options = ListenOptions { dual_stack: local.is_ipv6(), ..ListenOptions::default() };
-        let listener = net
-            .listen_with(local, options)
+        stacks
+            .serve(local, options, |listener| (one.serve)(listener, stop.clone()))
             .with_context(|| format!("{application}: cannot listen on port {}", application.port))?;
-        serving.spawn((one.serve)(listener, stop.clone()));
         lines.push_str(&invitation(&application, &run.address));
         counted.push((application.to_string(), one.counters));
     }
+    let mut serving = stacks.start()?;
     eprint!("{lines}\nCtrl-C ends.\n");
 
     let end = tokio::select! {
@@ -138,20 +139,18 @@ async fn served(run: &Run, peers: &[Cidr], ready: Vec<Ready>, module: &Module) -
             eprintln!("bulkhead: {signal}: ending, {} s at most; once more ends at once", run.drain.as_secs_f64());
             stopper.stop();
             tokio::select! {
-                () = ended(&net, run.drain, &mut serving) => End::Asked,
+                () = ended(&stacks, run.drain, &mut serving) => End::Asked,
                 _ = signals.next() => End::AtOnce,
             }
         }
         failure = failed(&mut serving) => End::Failed(failure),
     };
     // At once means without waiting for anything, but what is left is still reset if the stack can.
-    let last = tokio::time::timeout(LAST_WORDS, net.shutdown(Duration::ZERO)).await;
-    if let Some(capture) = opened.capture {
-        capture.end();
-    }
+    let last = tokio::time::timeout(LAST_WORDS, stacks.shutdown(Duration::ZERO)).await;
+    opened.captures.into_iter().for_each(Capture::end);
     let report = Report {
         applications: counted.into_iter().map(|(name, counters)| (name, counters.counts())).collect(),
-        stack: last.unwrap_or_else(|_| net.stat()),
+        stack: last.unwrap_or_else(|_| stacks.stat()),
         cpu: cpu_time().saturating_sub(begun),
         placement: module.placement(),
     };
@@ -176,20 +175,6 @@ enum End {
 /// How long the resets of a stack that is ended may take to leave.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-fn stack(run: &Run, device: Box<dyn Device>, module: &Module) -> anyhow::Result<Net> {
-    let mut builder = module.give_to(Builder::new(device));
-    for own in &run.address {
-        builder = builder.address(own.address, own.length);
-    }
-    for setting in &run.setting {
-        builder = builder.setting(setting.key, setting.value);
-    }
-    if let Some(seed) = run.seed {
-        builder = builder.seed([seed, !seed, seed.rotate_left(32), seed ^ 0x5851_f42d_4c95_7f2d]);
-    }
-    Ok(builder.spawn()?)
-}
-
 /// All of our addresses: IPv6's unspecified address stands for those of IPv4 too.
 fn everywhere(ours: &[Cidr]) -> IpAddr {
     if ours.iter().all(|own| own.address.is_ipv4()) {
@@ -209,11 +194,11 @@ async fn failed(serving: &mut JoinSet<io::Result<()>>) -> anyhow::Error {
 }
 
 /// The applications come to their end, then the connections do; all of it takes `drain` at most.
-async fn ended(net: &Net, drain: Duration, serving: &mut JoinSet<io::Result<()>>) {
+async fn ended(stacks: &Stacks, drain: Duration, serving: &mut JoinSet<io::Result<()>>) {
     let until = Instant::now() + drain;
     let all = async { while serving.join_next().await.is_some() {} };
     if tokio::time::timeout_at(until, all).await.is_ok() {
-        net.shutdown(until.saturating_duration_since(Instant::now())).await;
+        stacks.shutdown(until.saturating_duration_since(Instant::now())).await;
     }
 }
 

@@ -15,6 +15,7 @@ use bulkhead_wit::{Address, Prefix, Setting};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Puts device, module and addresses together.
 pub struct Builder {
@@ -31,6 +32,7 @@ pub struct Builder {
     any_address: bool,
     shard: (u16, u16),
     turns_in_calls: Option<bool>,
+    busy_poll: Duration,
 }
 
 impl Builder {
@@ -51,6 +53,7 @@ impl Builder {
             any_address: false,
             shard: (0, 1),
             turns_in_calls: None,
+            busy_poll: Duration::ZERO,
         }
     }
 
@@ -108,6 +111,14 @@ impl Builder {
     #[must_use]
     pub fn turns_in_calls(mut self, in_calls: bool) -> Self {
         self.turns_in_calls = Some(in_calls);
+        self
+    }
+
+    /// For how long after the last step the driver looks at its device again and again rather than sleep: it saves the
+    /// wake-up, and costs the core. Zero, the default, is never.
+    #[must_use]
+    pub fn busy_poll(mut self, time: Duration) -> Self {
+        self.busy_poll = time;
         self
     }
 
@@ -170,8 +181,9 @@ impl Builder {
         if let Some(factory) = self.factory {
             stack.supervise(factory);
         }
-        let shared =
-            Arc::new(Shared::new(State::new(stack, self.device, self.turns_in_calls.unwrap_or(false))?));
+        let mut state = State::new(stack, self.device, self.turns_in_calls.unwrap_or(false))?;
+        state.busy_poll(self.busy_poll);
+        let shared = Arc::new(Shared::new(state));
         Ok((Net::new(Arc::clone(&shared)), Driver::new(shared)))
     }
 

@@ -38,6 +38,12 @@ macro_rules! figures {
                 let at = |number: u16| fields.get(usize::from(number)).copied().unwrap_or_default();
                 Self { $($field: convert!($kind, at($registry::$number)),)* }
             }
+
+            /// Both added up, figure by figure: counts and times of several of a kind.
+            #[must_use]
+            pub fn plus(self, other: Self) -> Self {
+                Self { $($field: self.$field.saturating_add(other.$field),)* }
+            }
         }
     };
 }

@@ -43,6 +43,10 @@ pub(super) struct State {
     /// A turn is under way; still set at the next one if it panicked.
     is_turning: bool,
     turns: u64,
+    /// The driver does not sleep for this long after the last step.
+    busy_poll: Time,
+    /// When the last turn ended that had a step.
+    worked: Time,
     /// When the driver was woken for news.
     woken: Time,
     deadline: Time,
@@ -66,6 +70,8 @@ impl State {
             end: None,
             is_turning: false,
             turns: 0,
+            busy_poll: 0,
+            worked: 0,
             woken: NEVER,
             deadline: NEVER,
             turned: 0,
@@ -124,7 +130,12 @@ impl State {
             self.deadline = self.deadline.min(self.turned + nanoseconds(RETRY));
         }
         match result {
-            Ok(turn) => turn.again,
+            Ok(turn) => {
+                if turn.steps > 0 {
+                    self.worked = self.turned;
+                }
+                turn.again
+            }
             Err(fault) => {
                 self.finish(NetError::Fault(fault), wake);
                 false
@@ -142,12 +153,22 @@ impl State {
     /// The driver's turn. Says whether it is to come back at once; if not, `waker` is woken when it is to.
     pub(super) fn drive(&mut self, waker: &Waker, wake: &mut Wake) -> bool {
         self.driver = None;
-        let again = self.turn(wake) || self.wind_down(wake);
+        let again = self.turn(wake) || self.wind_down(wake) || self.is_busy();
         if !again && self.end.is_none() {
             self.driver = Some(waker.clone());
             self.arm();
         }
         again
+    }
+
+    /// Whether it is too soon to sleep.
+    fn is_busy(&self) -> bool {
+        self.busy_poll > 0 && self.end.is_none() && self.turned < self.worked.saturating_add(self.busy_poll)
+    }
+
+    /// From now on the driver does not sleep for this long after a step.
+    pub(super) fn busy_poll(&mut self, time: Duration) {
+        self.busy_poll = nanoseconds(time);
     }
 
     fn arm(&mut self) {

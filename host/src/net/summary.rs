@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a stack has done so far, or in all.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Summary {
     /// Connections that were opened, by either side.
@@ -49,6 +49,30 @@ impl Summary {
     #[must_use]
     pub fn retransmissions(&self) -> Option<u64> {
         self.census.map(|census| census.retrans)
+    }
+
+    /// Both together, of two shards: counts and times inside the module added up, gaps and ages the longer one.
+    #[must_use]
+    pub fn plus(mut self, other: Self) -> Self {
+        self.connections += other.connections;
+        self.ended += other.ended;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.census = match (self.census, other.census) {
+            (Some(one), Some(two)) => Some(one.plus(two)),
+            (one, two) => one.or(two),
+        };
+        self.steps += other.steps;
+        self.module_time += other.module_time;
+        self.running = self.running.max(other.running);
+        self.turns += other.turns;
+        self.longest_gap = self.longest_gap.max(other.longest_gap);
+        self.device_errors += other.device_errors;
+        self.drops += other.drops;
+        self.faults += other.faults;
+        self.incidents.extend(other.incidents);
+        self.fault = self.fault.or(other.fault);
+        self
     }
 }
 

@@ -89,6 +89,22 @@ fn tun_uploads_are_echoed_and_discarded() {
 #[test]
 #[ignore = "needs root"]
 fn tun_fifty_connections_in_parallel_over_both_versions_of_ip() {
+    fifty(&[]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn tun_fifty_connections_on_three_shards() {
+    fifty(&["--shards", "3"]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn tun_fifty_connections_with_busy_polling() {
+    fifty(&["--busy-poll", "50"]);
+}
+
+fn fifty(flags: &[&str]) {
     let Some(space) = namespace() else { return };
     let folder = space.folder().join("site");
     std::fs::create_dir(&folder).unwrap();
@@ -97,7 +113,7 @@ fn tun_fifty_connections_in_parallel_over_both_versions_of_ip() {
     }
     let site = folder.to_str().unwrap();
     let words = ["http:8080", site, "--address", "10.77.0.2/24", "--address", "fd77::2/64"];
-    let server = Server::start(&space, &words);
+    let server = Server::start(&space, &[&words[..], flags].concat());
     for host in ["10.77.0.2", "[fd77::2]"] {
         let copies = space.folder().join("copy_#1");
         let url = format!("http://{host}:8080/file[0-49]");

@@ -1,0 +1,166 @@
+//! The stacks that serve the applications: one, or a shard for each queue of the interface.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bulkhead::ListenOptions;
+use bulkhead::device::Device;
+use bulkhead::device::shard::shards;
+use bulkhead::net::{Builder, Driver, Net, Summary, TcpListener};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::arguments::Run;
+use super::module::Module;
+use super::run::Serving;
+
+/// The ports that modules choose from, as Linux has them.
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+
+/// What serves.
+pub(super) struct Stacks {
+    nets: Vec<Net>,
+    /// What is to run beside each stack, until it is started.
+    waiting: Vec<Waiting>,
+}
+
+/// A shard that is not started yet.
+struct Waiting {
+    /// `None` for a stack that has a thread of its own already, and applications on ours.
+    driver: Option<Driver>,
+    serving: Vec<Serving>,
+}
+
+impl Stacks {
+    /// Starts an instance for each queue.
+    ///
+    /// # Errors
+    /// What the module or the system says.
+    pub(super) fn new(run: &Run, queues: Vec<Box<dyn Device>>, module: &Module) -> anyhow::Result<Self> {
+        let mut stacks = Self { nets: Vec::new(), waiting: Vec::new() };
+        let count = u16::try_from(queues.len()).unwrap_or(u16::MAX);
+        if count == 1 {
+            for queue in queues {
+                stacks.nets.push(builder(run, Builder::new(queue), module).spawn()?);
+                stacks.waiting.push(Waiting { driver: None, serving: Vec::new() });
+            }
+            return Ok(stacks);
+        }
+        for (index, shard) in (0..).zip(shards(queues, EPHEMERAL)?) {
+            let builder = builder(run, Builder::new(shard), module).shard(index, count).turns_in_calls(true);
+            let (net, driver) = builder.build()?;
+            stacks.nets.push(net);
+            stacks.waiting.push(Waiting { driver: Some(driver), serving: Vec::new() });
+        }
+        Ok(stacks)
+    }
+
+    /// An application listens in every stack.
+    ///
+    /// # Errors
+    /// As [`Net::listen_with`].
+    pub(super) fn serve(
+        &mut self,
+        local: SocketAddr,
+        options: ListenOptions,
+        serve: impl Fn(TcpListener) -> Serving,
+    ) -> io::Result<()> {
+        for (net, waiting) in self.nets.iter().zip(&mut self.waiting) {
+            waiting.serving.push(serve(net.listen_with(local, options.clone())?));
+        }
+        Ok(())
+    }
+
+    /// Applications run from here on: those of a single stack on the caller's runtime, those of a shard on its own
+    /// thread. The tasks end as the applications do.
+    ///
+    /// # Errors
+    /// What the system says to a new thread.
+    pub(super) fn start(&mut self) -> anyhow::Result<JoinSet<io::Result<()>>> {
+        let mut tasks = JoinSet::new();
+        for (index, Waiting { driver, serving }) in self.waiting.drain(..).enumerate() {
+            let Some(driver) = driver else {
+                serving.into_iter().for_each(|serving| drop(tasks.spawn(serving)));
+                continue;
+            };
+            let (tell_end, end) = oneshot::channel();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            std::thread::Builder::new()
+                .name(format!("shard-{index}"))
+                .spawn(move || {
+                    runtime.block_on(shard(driver, serving, tell_end));
+                    runtime.shutdown_background();
+                })
+                .context("cannot start a thread for a shard")?;
+            // A thread that panicked says nothing.
+            tasks.spawn(async { end.await.unwrap_or_else(|_| Err(io::Error::other("a shard has failed"))) });
+        }
+        Ok(tasks)
+    }
+
+    /// Ends all of them in kind, as [`Net::shutdown`] does.
+    pub(super) async fn shutdown(&self, drain: Duration) -> Summary {
+        let mut ending = JoinSet::new();
+        for net in &self.nets {
+            let net = net.clone();
+            ending.spawn(async move { net.shutdown(drain).await });
+        }
+        let mut all = None;
+        while let Some(one) = ending.join_next().await {
+            all = added(all, one.ok());
+        }
+        all.unwrap_or_else(|| self.stat())
+    }
+
+    /// What was done so far.
+    pub(super) fn stat(&self) -> Summary {
+        let all = self.nets.iter().fold(None, |all, net| added(all, Some(net.stat())));
+        // There is always one.
+        all.unwrap_or_default()
+    }
+}
+
+fn added(all: Option<Summary>, one: Option<Summary>) -> Option<Summary> {
+    match (all, one) {
+        (Some(all), Some(one)) => Some(all.plus(one)),
+        (all, one) => all.or(one),
+    }
+}
+
+/// A shard's thread: applications and stack take turns on it.
+async fn shard(driver: Driver, serving: Vec<Serving>, end: oneshot::Sender<io::Result<()>>) {
+    let driving = tokio::spawn(driver.run());
+    let mut tasks = JoinSet::new();
+    serving.into_iter().for_each(|serving| drop(tasks.spawn(serving)));
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        result = ended.unwrap_or_else(|error| Err(io::Error::other(error)));
+        if result.is_err() {
+            break;
+        }
+    }
+    // The program may have ended without us.
+    let _ = end.send(result);
+    // Connections end in kind after the applications have.
+    match driving.await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the driver cannot wait on its device"),
+        Err(error) => tracing::error!(%error, "a shard has failed"),
+    }
+}
+
+fn builder(run: &Run, builder: Builder, module: &Module) -> Builder {
+    let mut builder = module.give_to(builder).busy_poll(Duration::from_micros(run.busy_poll));
+    for own in &run.address {
+        builder = builder.address(own.address, own.length);
+    }
+    for setting in &run.setting {
+        builder = builder.setting(setting.key, setting.value);
+    }
+    if let Some(seed) = run.seed {
+        builder = builder.seed([seed, !seed, seed.rotate_left(32), seed ^ 0x5851_f42d_4c95_7f2d]);
+    }
+    builder
+}
