@@ -134,6 +134,8 @@ registry! {
         INITIAL_WINDOW = 26, "initial-window";
         /// The smallest retransmission timeout in nanoseconds.
         RTO_MIN = 27, "rto-min";
+        /// Segments that a super-segment has at least where it is sized by the rate; 0 is two.
+        SUPER_SEGMENT_MIN = 28, "super-segment-min";
     }
 }
 

@@ -33,12 +33,14 @@ pub(crate) const SERVED: &[u16] = &[
     key::RETRIES,
     key::INITIAL_WINDOW,
     key::RTO_MIN,
+    key::SUPER_SEGMENT_MIN,
 ];
 
 /// What is set. Shared between connections until one of them changes something.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Settings {
-    /// The profile `linux`: what differs from bulkhead's own is pacing, which Linux leaves to the queueing discipline.
+    /// The profile `linux`: no pacing, which Linux leaves to the queueing discipline, and its own `HyStart` in place of
+    /// RFC 9406's.
     pub linux: bool,
     pub nodelay: bool,
     pub cork: bool,
@@ -54,6 +56,8 @@ pub(crate) struct Settings {
     pub syn_retries: u8,
     pub retries: u8,
     pub maxseg: u16,
+    /// Segments of a super-segment that is sized by the rate, at least; 0 is two.
+    pub super_segment_min: u8,
     pub initial_window: u32,
     pub window_clamp: u32,
     pub notsent_lowat: u32,
@@ -85,6 +89,7 @@ impl Default for Settings {
             syn_retries: limits::SYN_RETRIES,
             retries: limits::RETRIES,
             maxseg: 0,
+            super_segment_min: 0,
             initial_window: limits::INITIAL_WINDOW,
             window_clamp: 0,
             notsent_lowat: 0,
@@ -181,6 +186,7 @@ impl Settings {
             key::INITIAL_WINDOW => {
                 self.initial_window = or(small::<u32>(value)?.min(1024), limits::INITIAL_WINDOW);
             }
+            key::SUPER_SEGMENT_MIN => self.super_segment_min = small(value)?,
             key::RTO_MIN => self.rto_min = or(value.min(limits::RTO_MAX), limits::RTO_MIN),
             _ => return Err(Refused::Unknown),
         }

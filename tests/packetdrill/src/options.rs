@@ -118,6 +118,7 @@ impl World {
             | libc::SO_REUSEPORT
             | libc::SO_PRIORITY
             | libc::SO_MARK
+            | libc::SO_ZEROCOPY
             | libc::SO_OOBINLINE => {}
             libc::SO_MAX_PACING_RATE => {
                 let rate = if *value < 0 { 0 } else { *value as u64 };

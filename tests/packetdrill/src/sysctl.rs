@@ -18,6 +18,7 @@ const NUMBERS: &[(&str, u16, u64)] = &[
     ("tcp_syn_retries", setting::SYN_RETRIES, 1),
     ("tcp_retries2", setting::RETRIES, 1),
     ("tcp_fin_timeout", setting::LINGER2, SECOND),
+    ("tcp_min_tso_segs", setting::SUPER_SEGMENT_MIN, 1),
 ];
 
 fn text(name: &str) -> Option<String> {

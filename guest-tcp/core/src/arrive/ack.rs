@@ -77,6 +77,7 @@ fn acknowledge(
     connection.send.cwr |= acked.reduced && connection.negotiated.ecn;
     connection.activity.acked_at = cx.now;
     connection.send.probes = 0;
+    connection.send.held = false;
     if to > una {
         connection.soft_error = 0;
         let acknowledged = connection.acknowledged();

@@ -296,7 +296,8 @@ pub(crate) fn parameters(settings: &Settings) -> Parameters {
         rto_min: settings.rto_min,
         timestamp_tick: limits::TIMESTAMP_TICK,
         pacing: !settings.linux,
-        autosize: settings.linux,
+        linux: settings.linux,
+        super_segment_min: settings.super_segment_min,
         max_pacing_rate: settings.max_pacing_rate,
         ..Parameters::default()
     }

@@ -30,8 +30,10 @@ pub(crate) struct Send {
     pub written: u64,
     /// The application has ended the stream with what is written.
     pub ended: bool,
-    /// More is coming at once.
+    /// More was to come at once when this much was written: its end is not pushed.
     pub more: bool,
+    /// And until an acknowledgement arrives, the short tail is held back for it (as Linux's `MSG_MORE`).
+    pub held: bool,
     /// Data up to here is to be pushed (stream offset).
     pub push_at: u64,
     /// Urgent data ends here (stream offset), 0 if there is none.
@@ -66,6 +68,7 @@ impl Send {
             written: 0,
             ended: false,
             more: false,
+            held: false,
             push_at: 0,
             urgent_at: 0,
             small_end: 0,
@@ -105,6 +108,7 @@ impl Send {
             self.written = written;
         }
         self.more = marks.contains(MarkAt::MORE);
+        self.held = self.more;
         if marks.contains(MarkAt::PUSH) {
             self.push_at = self.written;
         }

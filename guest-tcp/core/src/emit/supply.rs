@@ -37,7 +37,7 @@ fn may_be_small(connection: &Connection, end: u64) -> bool {
     if send.ended || send.urgent_at >= end.saturating_sub(1) || send.uncorked + 1 >= end {
         return true;
     }
-    if connection.settings.cork || send.more {
+    if connection.settings.cork || send.held {
         return false;
     }
     connection.settings.nodelay || send.small_end <= connection.recovery.acknowledged()
@@ -45,7 +45,7 @@ fn may_be_small(connection: &Connection, end: u64) -> bool {
 
 /// Whether a tail is held back only by a cork, which the cork timer ends.
 pub(super) fn is_corked(connection: &Connection, supply: &Supply) -> bool {
-    (connection.settings.cork || connection.send.more)
+    (connection.settings.cork || connection.send.held)
         && !supply.small
         && supply.end <= supply.window_end
         && supply.end > connection.recovery.sent_end()

@@ -60,9 +60,10 @@ pub struct Parameters {
     pub timestamp_tick: Time,
     /// Whether a window is spread over its round trip; the rule is in `pacing.rs`.
     pub pacing: bool,
-    /// Super-segments are as long as Linux makes them, who ever spreads them: a millisecond's worth, at least two
-    /// segments, at most half the window. Else they are as long as the window and pacing allow.
-    pub autosize: bool,
+    /// As Linux does it where that differs: slow start is left by Linux's `HyStart` instead of RFC 9406's.
+    pub linux: bool,
+    /// Segments that a super-segment has at least, where it is sized by the rate; 0 is two.
+    pub super_segment_min: u8,
     /// Bytes per second never to be exceeded; 0 is no limit.
     pub max_pacing_rate: u64,
 }
@@ -78,7 +79,8 @@ impl Default for Parameters {
             rto_min: super::limits::RTO_MIN,
             timestamp_tick: MILLISECOND,
             pacing: true,
-            autosize: false,
+            linux: false,
+            super_segment_min: 0,
             max_pacing_rate: 0,
         }
     }

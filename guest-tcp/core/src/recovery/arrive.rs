@@ -6,7 +6,7 @@ use bulkhead_wit::types::Time;
 
 use super::api::{Ack, Acked, Span};
 use super::congestion::Growth;
-use super::limits::RENEGE_DELAY;
+use super::limits::{DUP_THRESH, RENEGE_DELAY};
 use super::maybe::Maybe;
 use super::prr::{Delivery, Prr};
 use super::rack::Found;
@@ -35,6 +35,8 @@ struct Arrived {
     /// Never retransmitted data from below the recovery point.
     original: bool,
     duplicate: bool,
+    /// The lowest original that arrived after something sent later.
+    late: Option<u64>,
     sample: Option<Newest>,
 }
 
@@ -51,6 +53,11 @@ impl Arrived {
         } else {
             self.oldest = Some(self.oldest.map_or(run.sent_at, |oldest| oldest.min(run.sent_at)));
             self.newest = self.newest.max(Some(run.sent_at));
+        }
+    }
+    fn note_late(&mut self, late: bool, run: &Run) {
+        if late {
+            self.late = Some(self.late.map_or(run.start, |lowest| lowest.min(run.start)));
         }
     }
     fn sacked(&mut self, run: &Run, recover: u64) {
@@ -108,7 +115,8 @@ impl Recovery {
         self.board.acknowledge(to, |run| {
             if run.fate != Fate::Sacked {
                 arrived.acknowledged(run, recover);
-                rack.on_delivered(run, now, min, echo);
+                let late = rack.on_delivered(run, now, min, echo);
+                arrived.note_late(late, run);
             }
         });
         // An acknowledgement of something out of order echoes the segment before the hole (RFC 7323 4.3): that says
@@ -120,9 +128,13 @@ impl Recovery {
             for span in sorted(ack.sacks) {
                 self.board.sack(span, mss, |run| {
                     arrived.sacked(run, recover);
-                    rack.on_delivered(run, now, min, no_echo);
+                    let late = rack.on_delivered(run, now, min, no_echo);
+                    arrived.note_late(late, run);
                 });
             }
+        }
+        if let Some(lowest) = arrived.late {
+            self.rack.late(lowest);
         }
         if arrived.advanced > 0 {
             self.timeouts = 0;
@@ -316,7 +328,11 @@ impl Recovery {
                 // RFC 6582 3.2 step 3: the next hole is sent again whatever the window says.
                 self.window.cwnd = self.window.cwnd.max(self.in_flight() + self.window.mss);
             }
-        } else if arrived.advanced > 0 {
+        } else if arrived.advanced > 0
+            || (arrived.sacked > 0 && self.rack.degree() > DUP_THRESH * self.window.mss)
+        {
+            // On a path that is known to reorder, what is selectively acknowledged is progress too (Linux:
+            // `tcp_may_raise_cwnd`); elsewhere it is the first sign of a loss.
             self.control.grow(
                 &mut self.window,
                 &Growth {

@@ -49,7 +49,7 @@ pub const PROBE_SLACK: Time = 2 * MILLISECOND;
 /// and half an SRTT), so that an acknowledgement on its way is not mistaken for it.
 pub const RENEGE_DELAY: Time = 10 * MILLISECOND;
 
-/// Segments that leave unpaced at the start of a connection: the initial window (Linux: `fq`, 10).
+/// Segments that leave unpaced at the start of a connection and after a pause: the initial window (Linux: `fq`, 10).
 pub const UNPACED_SEGMENTS: u64 = 10;
 /// Below this minimum round-trip time nothing is paced: a deadline is kept to 100 us, so that pacing would cost more
 /// than the queue that it avoids.

@@ -116,7 +116,7 @@ impl Recovery {
         let mut recovery = Self {
             traits: Traits::new(&parameters),
             window: Window { cwnd: mss, ssthresh: u64::MAX, mss },
-            control: Control::new(parameters.algorithm),
+            control: Control::new(parameters.algorithm, parameters.linux),
             board: Scoreboard::default(),
             rtt: Rtt::default(),
             rack: Rack::default(),
@@ -169,7 +169,7 @@ impl Recovery {
     /// timeout (from the next arming of the timer on), pacing and its limit. The window stays.
     pub fn reconfigure(&mut self, parameters: &Parameters) {
         if parameters.algorithm != self.traits.algorithm {
-            self.control = Control::new(parameters.algorithm);
+            self.control = Control::new(parameters.algorithm, parameters.linux);
             self.undo = None;
         }
         let Traits { initial_window, sack, timestamps, .. } = self.traits;

@@ -3,7 +3,9 @@
 //! The rule: paced when the smallest round-trip time is a millisecond or more, the initial window has left, and SRTT
 //! is known; or whenever the application set a rate. A deadline is kept to some 100 us, so on a shorter path pacing
 //! would cost throughput and save no queue. What leaves at once is a millisecond's worth, at least two segments, so
-//! that super-segments survive at high rates. The rate is 200 % of cwnd / SRTT in slow start and 120 % after (Linux).
+//! that super-segments survive at high rates. After a pause it is as much as an initial window, the burst that a network
+//! must bear from any new connection (RFC 6928; RFC 9002 7.7 says the same of QUIC). The rate is 200 % of cwnd / SRTT in
+//! slow start and 120 % after (Linux).
 
 use alloc::vec::Vec;
 
@@ -14,6 +16,7 @@ use super::codec::{put, take};
 use super::congestion::Window;
 use super::limits::{
     PACING_AVOIDANCE, PACING_QUANTUM, PACING_RTT_MIN, PACING_SLACK, PACING_SLOW_START, SUPER_SEGMENT,
+    UNPACED_SEGMENTS,
 };
 use super::maybe::Maybe;
 
@@ -25,6 +28,8 @@ pub(super) struct Speed {
     srtt: Time,
     /// Bytes per second; 0 is no such limit.
     most: u64,
+    /// Bytes that may leave at once after a pause; none where the application set a rate.
+    burst: u64,
 }
 
 impl Speed {
@@ -33,9 +38,10 @@ impl Speed {
         let paced = min_rtt.is_some_and(|min| min >= PACING_RTT_MIN);
         // As Linux: above half the threshold, slow start is about to end.
         let percent = if window.cwnd < window.ssthresh / 2 { PACING_SLOW_START } else { PACING_AVOIDANCE };
+        let burst = if most == 0 { UNPACED_SEGMENTS * window.mss } else { 0 };
         match srtt {
-            Some(srtt) if paced => Self { window: window.cwnd.max(window.mss) * percent, srtt, most },
-            _ => Self { window: 0, srtt: 0, most },
+            Some(srtt) if paced => Self { window: window.cwnd.max(window.mss) * percent, srtt, most, burst },
+            _ => Self { window: 0, srtt: 0, most, burst },
         }
     }
 
@@ -91,13 +97,14 @@ impl Pacing {
             self.timer = Maybe::some(self.release);
             return None;
         }
-        Some(speed.quantum(mss))
+        let rested = now.saturating_sub(self.release) >= speed.time(speed.burst);
+        Some(speed.quantum(mss).max(if rested { speed.burst } else { 0 }))
     }
 
-    /// `bytes` left. A late release is made up for, but for no more than a quantum: no bursts after idleness.
+    /// `bytes` left. A late release is made up for, but for no more than a burst.
     pub(super) fn on_sent(&mut self, now: Time, bytes: u64, speed: Speed) {
         if !speed.is_unlimited() {
-            let from = self.release.max(now.saturating_sub(PACING_QUANTUM));
+            let from = self.release.max(now.saturating_sub(speed.time(speed.burst).max(PACING_QUANTUM)));
             self.release = from.saturating_add(speed.time(bytes));
         }
     }
@@ -142,14 +149,14 @@ mod tests {
         while now < end {
             match pacing.quota(now, speed, 1000) {
                 Some(quota) => {
-                    assert_eq!(quota, 2000);
+                    assert_eq!(quota, if sent == 0 { 10_000 } else { 2000 });
                     pacing.on_sent(now, quota, speed);
                     sent += quota;
                 }
                 None => now = pacing.timer.get().expect("waits").max(now + 1),
             }
         }
-        assert!((118_000..=124_000).contains(&sent), "{sent}");
+        assert!((128_000..=134_000).contains(&sent), "{sent}");
     }
 
     #[test]

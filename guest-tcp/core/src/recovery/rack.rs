@@ -69,23 +69,28 @@ impl Default for Rack {
 }
 
 impl Rack {
-    /// `run` was newly delivered. `echoed` is when the segment was sent that the acknowledgement echoes.
-    pub(super) fn on_delivered(&mut self, run: &Run, now: Time, min_rtt: Option<Time>, echo: Echo) {
-        // 6.2 step 3: an original that arrives below what has arrived was reordered.
-        if run.end > self.fack {
-            self.fack = run.end;
-        } else if !run.again {
-            self.reordered(self.fack - run.start);
-        }
+    /// `run` was newly delivered. `echoed` is when the segment was sent that the acknowledgement echoes. Whether it is
+    /// an original that arrived below what had arrived: reordering, of which [`Self::late`] is to be told.
+    pub(super) fn on_delivered(&mut self, run: &Run, now: Time, min_rtt: Option<Time>, echo: Echo) -> bool {
+        // 6.2 step 3.
+        let late = run.end <= self.fack && !run.again;
+        self.fack = self.fack.max(run.end);
         // 6.2 step 2. A retransmission may be acknowledged by its original: its time is then not to be used.
         let rtt = now.saturating_sub(run.sent_at);
         if run.again && (echo.is_before(run.sent_at) || min_rtt.is_some_and(|min| rtt < min)) {
-            return;
+            return late;
         }
         self.rtt = rtt;
         if self.is_before(run.sent_at, run.end) {
             (self.sent_at, self.end) = (run.sent_at, run.end);
         }
+        late
+    }
+
+    /// The lowest that arrived late with an acknowledgement: all of it is one event, over the widest distance (Linux:
+    /// `tcp_check_sack_reordering`).
+    pub(super) fn late(&mut self, lowest: u64) {
+        self.reordered(self.fack.saturating_sub(lowest));
     }
 
     /// Reordering was seen, over a distance in bytes.
@@ -237,13 +242,19 @@ mod tests {
     fn flight(segments: u64, apart: Time) -> Scoreboard {
         let mut board = Scoreboard::starting_at(0);
         for segment in 1..=segments {
-            board.push(segment * apart, segment * MSS, Stamp::default());
+            board.push(segment * apart, segment * MSS, MSS, Stamp::default());
         }
         board
     }
 
     fn sack(rack: &mut Rack, board: &mut Scoreboard, now: Time, span: Span) {
-        board.sack(span, MSS, |run| rack.on_delivered(run, now, Some(RTT), NO_ECHO));
+        let mut late = None;
+        board.sack(span, MSS, |run| {
+            if rack.on_delivered(run, now, Some(RTT), NO_ECHO) {
+                late.get_or_insert(run.start);
+            }
+        });
+        late.into_iter().for_each(|lowest| rack.late(lowest));
     }
 
     #[test]
@@ -271,7 +282,7 @@ mod tests {
     fn a_super_segment_is_cut_where_it_was_lost() {
         let mut rack = Rack::default();
         let mut board = Scoreboard::starting_at(0);
-        board.push(MILLISECOND, 40 * MSS, Stamp::default());
+        board.push(MILLISECOND, 40 * MSS, MSS, Stamp::default());
         let now = MILLISECOND + RTT;
         sack(&mut rack, &mut board, now, Span::new(11 * MSS, 40 * MSS));
         assert_eq!(rack.detect(&mut board, &path(now)).lost, 11 * MSS);
@@ -313,12 +324,12 @@ mod tests {
             fate: Fate::Flying,
             again: true,
         };
-        rack.on_delivered(&run, 10 * RTT + MILLISECOND, Some(RTT), NO_ECHO);
+        let _ = rack.on_delivered(&run, 10 * RTT + MILLISECOND, Some(RTT), NO_ECHO);
         assert_eq!(rack.sent_at, 0);
         let echo = Echo { at: Some(9 * RTT), tick: MILLISECOND };
-        rack.on_delivered(&run, 12 * RTT, Some(RTT), echo);
+        let _ = rack.on_delivered(&run, 12 * RTT, Some(RTT), echo);
         assert_eq!(rack.sent_at, 0);
-        rack.on_delivered(&run, 12 * RTT, Some(RTT), NO_ECHO);
+        let _ = rack.on_delivered(&run, 12 * RTT, Some(RTT), NO_ECHO);
         assert_eq!(rack.sent_at, 10 * RTT);
     }
 
@@ -326,7 +337,7 @@ mod tests {
     fn rfc8985_6_3_a_timeout_spares_what_was_just_sent() {
         let rack = Rack { rtt: RTT, ..Rack::default() };
         let mut board = flight(2, MILLISECOND);
-        board.push(10 * RTT, 3 * MSS, Stamp::default());
+        board.push(10 * RTT, 3 * MSS, MSS, Stamp::default());
         rack.mark_on_timeout(&mut board, &path(10 * RTT + MILLISECOND));
         assert_eq!((board.lost(), board.pipe()), (2 * MSS, MSS));
     }

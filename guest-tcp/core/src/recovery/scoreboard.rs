@@ -47,13 +47,15 @@ impl Run {
         self.len() as u32
     }
 
-    /// Whether `next` can be one run with this one without a word lost.
-    fn continues(&self, next: &Self) -> bool {
+    /// Whether `next` can be one run with this one without a word lost: where its segments end can be told from
+    /// where it begins.
+    fn continues(&self, next: &Self, mss: u16) -> bool {
         let alike = self.fate == next.fate && (self.fate == Fate::Sacked || self.again == next.again);
         let together =
             self.fate == Fate::Sacked || (self.sent_at == next.sent_at && self.stamp == next.stamp);
+        let whole = self.fate == Fate::Sacked || self.len().is_multiple_of(u64::from(mss.max(1)));
         // The SYN stays alone: it cannot leave with data behind it.
-        alike && together && self.end == next.start && self.end != 1
+        alike && together && whole && self.end == next.start && self.end != 1
     }
 }
 
@@ -64,6 +66,8 @@ pub(super) struct Scoreboard {
     end: u64,
     /// Without gaps and in order, from `una` to `end`.
     runs: VecDeque<Run>,
+    /// The MSS that the latest run was cut by.
+    mss: u16,
     sacked: u32,
     lost: u32,
     resent: u32,
@@ -121,19 +125,20 @@ impl Scoreboard {
         }
     }
 
-    /// New data was sent: from `end` on.
-    pub(super) fn push(&mut self, now: Time, to: u64, stamp: Stamp) {
+    /// New data was sent: from `end` on, in segments of `mss` and a shorter last one.
+    pub(super) fn push(&mut self, now: Time, to: u64, mss: u64, stamp: Stamp) {
         let run = Run { start: self.end, end: to, sent_at: now, stamp, fate: Fate::Flying, again: false };
         if to <= self.end || to - self.una > OUTSTANDING {
             return;
         }
         self.end = to;
+        self.mss = u16::try_from(mss).unwrap_or(u16::MAX);
         if self.runs.len() >= RUNS {
             self.halve();
         }
         let full = self.runs.len() >= RUNS;
         match self.runs.back_mut() {
-            Some(last) if last.continues(&run) => last.end = to,
+            Some(last) if last.continues(&run, self.mss) => last.end = to,
             // Only where a peer has cut every second segment out: the later time makes losses seen later.
             Some(last) if full && last.fate == Fate::Flying && !last.again => {
                 (last.end, last.sent_at, last.stamp) = (to, now, stamp);
@@ -193,7 +198,7 @@ impl Scoreboard {
         let (Some(before), Some(run)) = (self.runs.get(index.wrapping_sub(1)), self.runs.get(index)) else {
             return false;
         };
-        if !before.continues(run) {
+        if !before.continues(run, self.mss) {
             return false;
         }
         let end = run.end;
@@ -263,8 +268,24 @@ impl Scoreboard {
         changed
     }
 
+    /// The whole segments of `span`, as they were sent: RFC 2018 8 speaks of segments that are acknowledged. A peer
+    /// that acknowledges single bytes would cut what is in flight into more pieces than there are segments.
+    fn whole_segments(&self, span: Span, mss: u64) -> Span {
+        let mss = mss.max(1);
+        let at = |offset: u64| self.runs.get(self.find(offset)).filter(|run| run.start < offset);
+        let start = at(span.start).map_or(span.start, |run| {
+            run.end.min(run.start + (span.start - run.start).next_multiple_of(mss))
+        });
+        let end = at(span.end).map_or(span.end, |run| run.start + (span.end - run.start) / mss * mss);
+        Span::new(start, end)
+    }
+
     /// `span` is selectively acknowledged; `visit` sees each piece that was not before, as it was.
     pub(super) fn sack(&mut self, span: Span, mss: u64, mut visit: impl FnMut(&Run)) {
+        let span = self.whole_segments(span, mss);
+        if span.is_empty() {
+            return;
+        }
         // A piece that cannot be cut out is not visited: room for both cuts is looked for first.
         let most = usize::try_from(self.outstanding() / mss.max(1)).unwrap_or(RUNS);
         let most = most.saturating_add(RUNS_BEYOND_SEGMENTS).min(RUNS);
@@ -388,6 +409,7 @@ impl Scoreboard {
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         put(out, self.una);
+        put(out, u64::from(self.mss));
         put(out, self.runs.len() as u64);
         for run in &self.runs {
             put(out, run.len());
@@ -399,6 +421,7 @@ impl Scoreboard {
 
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
         let mut board = Self::starting_at(take(from)?);
+        board.mss = u16::try_from(take(from)?).ok()?;
         let runs = take(from)?;
         if runs > RUNS as u64 {
             return None;
@@ -436,7 +459,7 @@ mod tests {
 
     fn flight(to: u64) -> Scoreboard {
         let mut board = Scoreboard::starting_at(0);
-        board.push(1, to, Stamp::default());
+        board.push(1, to, 10, Stamp::default());
         board
     }
 
@@ -458,6 +481,23 @@ mod tests {
         assert_eq!(fates(&board), [(0, 10, Flying), (10, 50, Sacked), (50, 60, Flying)]);
         board.acknowledge(55, |_| {});
         assert_eq!(fates(&board), [(55, 60, Flying)]);
+        assert!(board.is_consistent());
+    }
+
+    #[test]
+    fn rfc2018_8_a_block_acknowledges_whole_segments() {
+        let mut board = Scoreboard::starting_at(0);
+        board.push(1, 24, 10, Stamp::default());
+        board.push(1, 50, 10, Stamp::default());
+        let mut sacked = |start, end| {
+            board.sack(Span::new(start, end), 10, |_| {});
+            board.sacked()
+        };
+        assert_eq!(sacked(19, 20), 0); // the last byte of a segment
+        assert_eq!(sacked(5, 19), 0);
+        assert_eq!(sacked(20, 24), 4); // a short segment at the end of what was sent together
+        assert_eq!(sacked(24, 39), 14); // a segment and a half after it
+        assert_eq!(sacked(40, 50), 14 + 6); // its second half came with the one behind: only that one is whole
         assert!(board.is_consistent());
     }
 
@@ -487,7 +527,7 @@ mod tests {
     #[test]
     fn the_syn_stays_alone() {
         let mut board = flight(1);
-        board.push(1, 100, Stamp::default());
+        board.push(1, 100, 10, Stamp::default());
         board.mark_lost(|_| true);
         assert_eq!(board.first_lost(1000), Some(Span::new(0, 1)));
     }
@@ -496,7 +536,7 @@ mod tests {
     fn a_scoreboard_is_bounded_whatever_the_peer_says() {
         let mut board = Scoreboard::starting_at(0);
         for number in 1..=20_000 {
-            board.push(number, number * 1000, Stamp::default());
+            board.push(number, number * 1000, 1000, Stamp::default());
         }
         assert!(board.runs().count() <= RUNS);
         for number in 0..2000 {

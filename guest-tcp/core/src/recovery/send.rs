@@ -41,7 +41,6 @@ impl Recovery {
         if self.board.una() == 0 && self.board.lost() == 0 {
             return Next::Wait(Reason::Idle); // no data before the SYN is acknowledged
         }
-        self.restart_after_idle(now);
         if self.tlp.pending {
             match self.probe(supply) {
                 Some(span) => return send(span, Purpose::Probe),
@@ -89,14 +88,15 @@ impl Recovery {
         Ok(if length > most { (most / mss).max(1) * mss } else { length })
     }
 
-    /// The longest super-segment, where Linux's are asked for.
+    /// The longest super-segment, as Linux makes them: a millisecond's worth on a path that is long enough to be paced,
+    /// at least two segments (`tcp_tso_autosize`); and half the window, so that the first half is acknowledged while
+    /// the second is on its way (`tcp_cwnd_test`).
     fn longest(&self) -> u64 {
-        if !self.traits.autosize {
-            return SUPER_SEGMENT;
-        }
         let mss = self.window.mss;
         let half = (self.window.cwnd / 2 / mss).max(1) * mss;
-        Speed::new(&self.window, self.rtt.srtt(), self.rtt.min(), 0).quantum(mss).min(half)
+        let least = u64::from(self.traits.super_segment_min) * mss;
+        let quantum = Speed::new(&self.window, self.rtt.srtt(), self.rtt.min(), 0).quantum(mss);
+        quantum.max(least).min(half)
     }
 
     /// What is worth a send while acknowledgements for the rest of the window are on their way: a part of the window
@@ -143,6 +143,7 @@ impl Recovery {
         if whole == 0 {
             return Next::Wait(if windowed { Reason::Window } else { Reason::Idle });
         }
+        self.restart_after_idle(now);
         match self.fit(now, whole) {
             Ok(length) => send(Span::new(from, from + length), Purpose::New),
             Err(reason) => Next::Wait(reason),
@@ -197,7 +198,7 @@ impl Recovery {
                 self.progress_at = now;
                 self.busy.update(now, span.start > 0);
             }
-            self.board.push(now, span.end, stamp);
+            self.board.push(now, span.end, self.window.mss, stamp);
             if self.frto == Frto::Probing {
                 self.frto = Frto::Probed;
             }

@@ -6,7 +6,7 @@ use bulkhead_wit::limits::MICROSECOND;
 use bulkhead_wit::types::Time;
 
 use super::api::{Algorithm, Parameters};
-use super::codec::{put, take, take_bool, take_u32};
+use super::codec::{put, take, take_bool, take_u8, take_u32};
 use super::limits::RTO_MAX;
 
 /// [`Parameters`] without the MSS, which is the window's; durations in microseconds.
@@ -20,7 +20,8 @@ pub(super) struct Traits {
     pub(super) sack: bool,
     pub(super) timestamps: bool,
     pub(super) pacing: bool,
-    pub(super) autosize: bool,
+    pub(super) linux: bool,
+    pub(super) super_segment_min: u8,
 }
 
 impl Traits {
@@ -35,7 +36,8 @@ impl Traits {
             sack: parameters.sack,
             timestamps: parameters.timestamps,
             pacing: parameters.pacing,
-            autosize: parameters.autosize,
+            linux: parameters.linux,
+            super_segment_min: parameters.super_segment_min,
         }
     }
 
@@ -51,9 +53,9 @@ impl Traits {
         put(out, u64::from(self.rto_min_us));
         put(out, u64::from(self.tick_us));
         put(out, u64::from(self.initial_window));
-        let flags =
-            [self.algorithm == Algorithm::Reno, self.sack, self.timestamps, self.pacing, self.autosize];
+        let flags = [self.algorithm == Algorithm::Reno, self.sack, self.timestamps, self.pacing, self.linux];
         flags.into_iter().for_each(|flag| put(out, u64::from(flag)));
+        put(out, u64::from(self.super_segment_min));
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
         let most = (RTO_MAX / MICROSECOND) as u32;
@@ -66,7 +68,8 @@ impl Traits {
             sack: take_bool(from)?,
             timestamps: take_bool(from)?,
             pacing: take_bool(from)?,
-            autosize: take_bool(from)?,
+            linux: take_bool(from)?,
+            super_segment_min: take_u8(from)?,
         })
     }
 }

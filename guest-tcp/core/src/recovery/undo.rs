@@ -180,9 +180,9 @@ mod tests {
 
     fn undo() -> (Undo, Window, Control) {
         let window = Window { cwnd: 20_000, ssthresh: u64::MAX, mss: 1000 };
-        let mut control = Control::new(Algorithm::Cubic);
+        let mut control = Control::new(Algorithm::Cubic, false);
         let mut board = Scoreboard::starting_at(1000);
-        board.push(0, 21_000, Stamp::default());
+        board.push(0, 21_000, 1000, Stamp::default());
         let undo = Undo::new(window, &control, &board);
         let ssthresh = control.reduce(&window);
         (undo, Window { cwnd: 1000, ssthresh, ..window }, control)
@@ -199,7 +199,7 @@ mod tests {
         assert!(!undo.is_eifel(Echo { at: None, tick: MILLISECOND }));
         undo.restore(&mut window, &mut control);
         assert_eq!((window.cwnd, window.ssthresh), (20_000, u64::MAX));
-        assert_eq!(control, Control::new(Algorithm::Cubic));
+        assert_eq!(control, Control::new(Algorithm::Cubic, false));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use bulkhead_wit::{Address, Endpoint, Handle, Listening, Prefix};
 
 /// The number of the format.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 impl Save for Seq {
     fn save(&self, out: &mut Vec<u8>) {
@@ -95,7 +95,7 @@ structures! {
     }
     Settings {
         linux, nodelay, cork, quickack, timestamps, sack, window_scale, pmtu_discover, ecn, ttl, traffic_class,
-        keepalive_count, syn_retries, retries, maxseg, initial_window, window_clamp, notsent_lowat, keepalive_idle,
+        keepalive_count, syn_retries, retries, maxseg, super_segment_min, initial_window, window_clamp, notsent_lowat, keepalive_idle,
         keepalive_interval, user_timeout, linger2, defer_accept, rto_min, max_pacing_rate, congestion,
     }
     Instance {
@@ -117,7 +117,7 @@ structures! {
     Deadlines { delayed_ack, persist, keepalive, cork, linger }
     Activity { sent_at, received_at, acked_at, segs_in, segs_out, out_of_order, bytes_sent }
     Send {
-        iss, window, window_max, window_seq, window_ack, scale, peer_mss, written, ended, more, push_at, urgent_at,
+        iss, window, window_max, window_seq, window_ack, scale, peer_mss, written, ended, more, held, push_at, urgent_at,
         small_end, record_ends, uncorked, cwr, probes, probe_backoff, keepalive_probes,
     }
     Receive {

@@ -1,14 +1,16 @@
 //! CUBIC (RFC 9438), in integers: bytes, and time in 1/1024 s.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bulkhead_wit::limits::SECOND;
 use bulkhead_wit::types::Time;
 
-use super::super::codec::{put, take, take_bool, take_u32};
+use super::super::codec::{put, take, take_u32};
 use super::super::limits::CWND;
 use super::super::maybe::Maybe;
 use super::hystart::{Advice, HyStart};
+use super::hystart_linux::HyStartLinux;
 use super::{Growth, Window};
 
 /// The curve is followed this far from its origin, in 1/1024 s (128 s); beyond it the window is at its bound.
@@ -39,6 +41,8 @@ pub(in super::super) struct Cubic {
 enum Slow {
     First(HyStart),
     Later,
+    /// As Linux does it: any slow start that follows a timeout too.
+    Linux(Box<HyStartLinux>),
 }
 
 impl Default for Slow {
@@ -48,19 +52,16 @@ impl Default for Slow {
 }
 
 impl Cubic {
+    /// The beginning, with Linux's `HyStart` or RFC 9406's.
+    pub(super) fn new(linux: bool) -> Self {
+        let hystart = if linux { Slow::Linux(Box::default()) } else { Slow::default() };
+        Self { hystart, ..Self::default() }
+    }
+
     pub(super) fn grow(&mut self, window: &mut Window, growth: &Growth) {
         let mut delivered = growth.delivered;
         if window.in_slow_start() {
-            let mut share = 1;
-            if let Slow::First(hystart) = &mut self.hystart {
-                match hystart.on_ack(growth.rtt, growth.una, growth.end) {
-                    Advice::Divide(divisor) => share = divisor,
-                    Advice::Leave => {
-                        window.ssthresh = window.cwnd;
-                        self.hystart = Slow::Later;
-                    }
-                }
-            }
+            let share = self.watch_slow_start(window, growth);
             if !growth.limited {
                 return;
             }
@@ -74,6 +75,26 @@ impl Cubic {
         if growth.limited {
             self.avoid(window, growth, delivered);
         }
+    }
+
+    /// Whether slow start has gone on long enough; what the growth is to be divided by.
+    fn watch_slow_start(&mut self, window: &mut Window, growth: &Growth) -> u64 {
+        match &mut self.hystart {
+            Slow::Later => {}
+            Slow::First(hystart) => match hystart.on_ack(growth.rtt, growth.una, growth.end) {
+                Advice::Divide(divisor) => return divisor,
+                Advice::Leave => {
+                    window.ssthresh = window.cwnd;
+                    self.hystart = Slow::Later;
+                }
+            },
+            Slow::Linux(hystart) => {
+                if hystart.on_ack(window, growth) {
+                    window.ssthresh = window.cwnd;
+                }
+            }
+        }
+        1
     }
 
     /// Congestion avoidance: 4.2 to 4.5.
@@ -142,13 +163,18 @@ impl Cubic {
         self.w_max = if converging { cwnd * 85 / 100 } else { cwnd } as u32;
         self.prior = cwnd as u32;
         self.epoch = Maybe::NONE;
-        self.hystart = Slow::Later;
+        if let Slow::First(_) = self.hystart {
+            self.hystart = Slow::Later;
+        }
         (cwnd * 7 / 10).max(2 * window.mss)
     }
 
     /// 4.8: after a timeout the curve begins anew at the window of the next congestion avoidance, with K = 0.
     pub(super) fn timed_out(&mut self) {
         self.w_max = 0;
+        if let Slow::Linux(hystart) = &mut self.hystart {
+            **hystart = HyStartLinux::default();
+        }
     }
 
     /// 5.8: time without sending does not count.
@@ -162,9 +188,16 @@ impl Cubic {
         }
         put(out, self.carry_est);
         self.epoch.save(out);
-        put(out, u64::from(self.hystart == Slow::Later));
-        if let Slow::First(hystart) = &self.hystart {
-            hystart.save(out);
+        match &self.hystart {
+            Slow::First(hystart) => {
+                put(out, 0);
+                hystart.save(out);
+            }
+            Slow::Later => put(out, 1),
+            Slow::Linux(hystart) => {
+                put(out, 2);
+                hystart.save(out);
+            }
         }
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
@@ -172,7 +205,12 @@ impl Cubic {
         let (w_max, prior, w_est, k, carry) = (size()?, size()?, size()?, size()?, size()?);
         let carry_est = take(from).filter(|&number| number <= CWND << 5)?;
         let epoch = Maybe::load(from)?;
-        let hystart = if take_bool(from)? { Slow::Later } else { Slow::First(HyStart::load(from)?) };
+        let hystart = match take(from)? {
+            0 => Slow::First(HyStart::load(from)?),
+            1 => Slow::Later,
+            2 => Slow::Linux(Box::new(HyStartLinux::load(from)?)),
+            _ => return None,
+        };
         Some(Self { w_max, prior, w_est, epoch, k, carry, carry_est, hystart })
     }
 }

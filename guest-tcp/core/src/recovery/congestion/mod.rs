@@ -3,6 +3,7 @@
 
 mod cubic;
 mod hystart;
+mod hystart_linux;
 mod reno;
 
 use alloc::vec::Vec;
@@ -79,9 +80,10 @@ pub(super) enum Control {
 }
 
 impl Control {
-    pub(super) fn new(algorithm: Algorithm) -> Self {
+    /// `linux`: with Linux's `HyStart`.
+    pub(super) fn new(algorithm: Algorithm, linux: bool) -> Self {
         match algorithm {
-            Algorithm::Cubic => Self::Cubic(Cubic::default()),
+            Algorithm::Cubic => Self::Cubic(Cubic::new(linux)),
             Algorithm::Reno => Self::Reno(Reno::default()),
         }
     }
