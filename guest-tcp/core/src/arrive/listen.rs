@@ -214,7 +214,10 @@ pub(crate) fn fire(tables: &mut Tables, number: u32, cx: &mut Context<'_>) {
         }
         Some(_) => tables.end_embryo(number, reason::TIMED_OUT, cx),
         None => {
-            refuse(embryo, cx);
+            // A stranger that has heard nothing yet is told; another will be, when its acknowledgement comes (3.10.7.1).
+            if embryo.undecided {
+                refuse(embryo, cx);
+            }
             tables.end_embryo(number, reason::ABORTED, cx);
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn allow(tables: &mut Tables, allow: Allow) -> Result<(), u16> {
     Ok(())
 }
 
-/// RFC 9293 3.10.4, LISTEN: outstanding half-open connections are reset, in this step's time if there is room.
+/// RFC 9293 3.10.4, LISTEN: what is half open is forgotten with it, in this step's time if there is room.
 pub(super) fn unlisten(tables: &mut Tables, number: u32, cx: &Context<'_>) -> Result<(), u16> {
     tables.listeners.remove(number).ok_or(reason::UNKNOWN)?;
     let of_it = |(at, embryo): (u32, &crate::embryo::Embryo)| (embryo.listener == number).then_some(at);
