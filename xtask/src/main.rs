@@ -2,6 +2,7 @@
 //!
 //! - [`guests`]: compiles the protocol modules and wraps them into components;
 //! - [`test`]: runs every test, and what is as good as one;
+//! - [`bench`]: measures the stack beside the kernel and smoltcp;
 //! - [`demo`]: shows a download from the sandboxed stack;
 //! - [`policy`]: what we may depend on;
 //! - [`leftovers`]: whether tests have cleaned up;
@@ -9,6 +10,7 @@
 //! - [`packages`]: installs what is missing by its Debian name;
 //! - [`shell`]: runs other programs, and says so.
 
+mod bench;
 mod demo;
 mod guests;
 mod leftovers;
@@ -25,6 +27,7 @@ use anyhow::bail;
 const HELP: &str = "\
 cargo xtask test [--all]       set-up, guests, dependency policy, formatting, lints, every test
 cargo xtask demo               download 1 GiB from a server on the sandboxed stack, with the kernel's curl
+cargo xtask bench [--help]     throughput, latency, CPU time: this stack, the kernel's, smoltcp, in one run
 cargo xtask guests [--force]   build every protocol module into <target>/guests/<name>.wasm
 cargo xtask policy             check licences and sources of all dependencies
 cargo xtask help               this text
@@ -53,6 +56,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
     let (command, rest) = arguments.split_first().map_or(("help", &[][..]), |(c, r)| (c.as_str(), r));
     match command {
         "test" => test::run_all(flag(rest, "--all")?),
+        "bench" => bench::measure(rest),
         "demo" => flag(rest, "").and_then(|_| demo::show()),
         // What `demo` starts by sudo.
         "demo-as-root" => match rest {

@@ -1,0 +1,202 @@
+//! What is measured, and how often.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+
+use crate::client;
+use crate::report::{Figure, Results};
+use crate::subject::{Kind, STACK4, STACK6, Subject};
+
+/// A measurement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Workload {
+    /// Bulk into the stack: one and eight flows, IPv4 and IPv6
+    In,
+    /// Bulk out of the stack
+    Out,
+    /// Round trips of one byte
+    Ping,
+    /// Requests a second over 1, 100 and 1,000 connections, with short and long answers
+    Requests,
+    /// Connect, request, close
+    Connections,
+    /// Memory of an idle connection
+    Memory,
+}
+
+impl Workload {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::In, Self::Out, Self::Ping, Self::Requests, Self::Connections, Self::Memory];
+}
+
+/// What to run.
+pub(crate) struct Plan {
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) workloads: Vec<Workload>,
+    pub(crate) repetitions: usize,
+    pub(crate) is_quick: bool,
+}
+
+/// What a measurement needs to know of the stack.
+struct Target<'a> {
+    subject: &'a Subject,
+    v4: SocketAddr,
+    v6: SocketAddr,
+    is_quick: bool,
+}
+
+impl Plan {
+    /// Starts all subjects and measures them in turns.
+    pub(crate) fn run(&self) -> anyhow::Result<Results> {
+        let mut subjects = Vec::new();
+        for kind in &self.kinds {
+            subjects.push(Subject::start(*kind).with_context(|| kind.name())?);
+        }
+        let mut results = Results::new(&self.kinds, self.repetitions);
+        for workload in &self.workloads {
+            for repetition in 0..self.repetitions {
+                for subject in &subjects {
+                    eprint!(
+                        "\r\x1b[K{workload:?} {}/{}: {}",
+                        repetition + 1,
+                        self.repetitions,
+                        subject.kind.name()
+                    );
+                    let target = Target {
+                        subject,
+                        v4: SocketAddr::new(STACK4.parse()?, 0),
+                        v6: SocketAddr::new(STACK6.parse()?, 0),
+                        is_quick: self.is_quick,
+                    };
+                    target.measure(*workload, repetition, &mut results);
+                }
+            }
+        }
+        eprint!("\r\x1b[K");
+        Ok(results)
+    }
+}
+
+impl Target<'_> {
+    fn measure(&self, workload: Workload, repetition: usize, results: &mut Results) {
+        match workload {
+            Workload::In | Workload::Out => self.bulk(workload == Workload::In, results),
+            Workload::Ping => self.ping(results),
+            Workload::Requests => self.requests(results),
+            Workload::Connections => self.connections(results),
+            // Memory that was used once stays with the process.
+            Workload::Memory if repetition == 0 => self.memory(results),
+            Workload::Memory => {}
+        }
+    }
+
+    /// Runs it in the peer's namespace; what fails is told, and leaves a gap in the table.
+    fn inside<T: Send>(
+        &self,
+        figure: &str,
+        work: impl AsyncFnOnce() -> std::io::Result<T> + Send,
+    ) -> Option<T> {
+        let result = self.subject.peer.inside(|| client::run(work())).and_then(|result| result);
+        result.inspect_err(|error| eprintln!("\r\x1b[K{}: {figure}: {error}", self.subject.kind.name())).ok()
+    }
+
+    fn add(&self, results: &mut Results, figure: &Figure, value: Option<f64>) {
+        if let Some(value) = value {
+            results.add(figure, self.subject.kind, value);
+        }
+    }
+
+    fn is_fast(&self) -> bool {
+        !matches!(self.subject.kind, Kind::WasmPlain | Kind::NativePlain | Kind::Smoltcp)
+    }
+
+    fn bulk(&self, is_in: bool, results: &mut Results) {
+        let way = if is_in { "into the stack" } else { "out of the stack" };
+        let bytes: u64 = if self.is_quick { 128 << 20 } else { 512 << 20 };
+        let bytes = if self.is_fast() { bytes * 4 } else { bytes };
+        for (address, flows, what) in
+            [(self.v4, 1, "1 flow"), (self.v4, 8, "8 flows"), (self.v6, 1, "1 flow, IPv6")]
+        {
+            if address.is_ipv6() && self.subject.kind == Kind::Smoltcp {
+                continue;
+            }
+            let name = format!("bulk {way}, {what}");
+            let cpu = self.subject.cpu();
+            let rate = self.inside(&name, async || {
+                if is_in {
+                    client::bulk_in(address, flows, bytes).await
+                } else {
+                    client::bulk_out(address, flows, bytes).await
+                }
+            });
+            let cpu = self.subject.cpu() - cpu;
+            self.add(results, &Figure::new(&name, "Gbit/s"), rate.map(|rate| rate * 8.0 / 1e9));
+            if flows == 1 && address.is_ipv4() {
+                let per = cpu / (bytes as f64 / f64::from(1 << 30));
+                let figure = Figure::less(&format!("CPU of the server a GiB {way}"), "s");
+                self.add(results, &figure, rate.map(|_| per));
+            }
+        }
+    }
+
+    fn ping(&self, results: &mut Results) {
+        let count = if self.is_quick { 2_000 } else { 10_000 };
+        let switches = self.subject.switches();
+        let Some(mut times) = self.inside("ping-pong", async || client::ping_pong(self.v4, count).await)
+        else {
+            return;
+        };
+        let switches = (self.subject.switches() - switches) as f64 / (count as f64 * 1.1);
+        times.sort_by(f64::total_cmp);
+        for (share, name) in [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")] {
+            let at = ((times.len() - 1) as f64 * share) as usize;
+            let value = times.get(at).map(|time| time / 1e3);
+            self.add(results, &Figure::less(&format!("1-byte round trip, {name}"), "us"), value);
+        }
+        self.add(results, &Figure::less("context switches of the server a round trip", ""), Some(switches));
+    }
+
+    fn requests(&self, results: &mut Results) {
+        let time = Duration::from_millis(if self.is_quick { 300 } else { 1_000 });
+        for (is_long, answer) in [(false, "64 B"), (true, "16 KiB")] {
+            for connections in [1, 100, 1_000] {
+                if self.subject.kind == Kind::Smoltcp && connections > 100 {
+                    continue;
+                }
+                let name = format!("requests, {answer} back, {connections} connections");
+                let cpu = self.subject.cpu();
+                let rate =
+                    self.inside(&name, async || client::requests(self.v4, is_long, connections, time).await);
+                let cpu = (self.subject.cpu() - cpu) * 1e6;
+                self.add(results, &Figure::new(&name, "1/s"), rate);
+                if connections == 100 {
+                    let figure = Figure::less(&format!("CPU of the server a request, {answer} back"), "us");
+                    let per = rate.map(|rate| cpu / (rate * time.as_secs_f64()));
+                    self.add(results, &figure, per);
+                }
+            }
+        }
+    }
+
+    fn connections(&self, results: &mut Results) {
+        let time = Duration::from_millis(if self.is_quick { 300 } else { 1_000 });
+        let name = "connect, request, close, 16 at a time";
+        let rate = self.inside(name, async || client::connections(self.v4, 16, time).await);
+        self.add(results, &Figure::new(name, "1/s"), rate);
+    }
+
+    fn memory(&self, results: &mut Results) {
+        if self.subject.kind == Kind::Smoltcp {
+            return;
+        }
+        let count = if self.is_quick { 1_000 } else { 5_000 };
+        let before = self.subject.memory();
+        let name = "memory of the server's process an idle connection";
+        let after = self.inside(name, async || client::idle(self.v4, count, || self.subject.memory()).await);
+        let value = after.map(|after| (after - before) / count as f64);
+        self.add(results, &Figure::less(name, "bytes"), value);
+    }
+}
