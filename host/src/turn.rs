@@ -85,6 +85,7 @@ impl Stack {
         self.arrived.clear();
         self.batch.now = self.now;
         self.batch.room = Room { sends: ROOM_SENDS, bytes: ROOM_BYTES };
+        self.relieve();
         self.take_calls();
         self.take_positions();
         while let Some(frame) = self.resubmitted.pop_front() {
@@ -93,8 +94,7 @@ impl Stack {
         }
         while self.batch.segments.len() < BATCH && Split::has_room(&self.batch) {
             match device.receive(&mut self.pool) {
-                // Split counts what it drops, by reason.
-                Ok(Some(frame)) => drop(self.split.split(frame, &mut self.batch, &mut self.arrived)),
+                Ok(Some(frame)) => self.admit(frame),
                 Ok(None) => return false,
                 Err(error) => {
                     self.note_device_error(&error);

@@ -2,6 +2,7 @@
 
 pub mod frames;
 pub mod scripted;
+pub mod simulation;
 pub mod wat;
 pub mod world;
 

@@ -120,9 +120,7 @@ impl Embryo {
         };
         let options = Options {
             mss: Some(announced_mss(settings, cx.instance, self.remote)),
-            window_scale: self
-                .peer_scale
-                .map(|_| scale_for(listener.receive_max.max(listener.receive_first))),
+            window_scale: self.peer_scale.map(|_| scale_for(listener.receive_first, listener.receive_max)),
             sack_permitted: self.sack,
             timestamps: self.timestamp.map(|echo| (value, echo)),
             ..Options::default()

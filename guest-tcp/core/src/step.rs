@@ -3,6 +3,7 @@
 use crate::Tcp;
 use crate::arrive::{self, Arrived};
 use crate::call;
+use crate::connection::Connection;
 use crate::emit::{self, Progress};
 use crate::entity::{Entity, EntityKind};
 use crate::icmp;
@@ -11,6 +12,7 @@ use crate::out::{Context, Out};
 use crate::tables::Tables;
 use crate::time_wait::Then;
 use crate::timeout;
+use alloc::boxed::Box;
 use bulkhead_wit::limits::DEADLINE_MIN;
 use bulkhead_wit::registry::protocol;
 use bulkhead_wit::{Handle, Inputs, Kind, NEVER, Outputs, Position, Segment, Time};
@@ -96,7 +98,9 @@ fn demultiplex(tables: &mut Tables, segment: &Arrived, cx: &mut Context<'_>) {
     match entity.what() {
         EntityKind::Connection => {
             if let Some(connection) = tables.connections.get_mut(number) {
-                arrive::arrive(connection, segment, cx);
+                if connection.ending.is_none() {
+                    arrive::arrive(connection, segment, cx);
+                }
                 tables.settle(number, cx);
             }
         }
@@ -153,8 +157,8 @@ fn defer(tables: &mut Tables, entity: Entity, now: Time) {
 /// Everybody with something to send gets a turn, until all are done or the room is used up.
 fn send(tables: &mut Tables, cx: &mut Context<'_>) {
     while let Some(number) = tables.ready.pop_front() {
-        let Some(connection) = tables.connections.get_mut(number).filter(|connection| connection.ready)
-        else {
+        let is_waiting = |connection: &&mut Box<Connection>| connection.ready && connection.ending.is_none();
+        let Some(connection) = tables.connections.get_mut(number).filter(is_waiting) else {
             continue;
         };
         match emit::run(connection, cx) {

@@ -13,6 +13,9 @@ use bulkhead_wit::{NEVER, Time};
 /// Fires every timer of the connection that is due.
 pub(crate) fn fire(connection: &mut Connection, cx: &mut Context<'_>) {
     let now = cx.now;
+    if connection.ending.is_some() {
+        return;
+    }
     if connection.user_timeout().is_some_and(|at| at <= now) {
         return give_up(connection, reason::TIMED_OUT);
     }

@@ -240,7 +240,12 @@ impl Ledgers {
 
     /// The living connection with these ends.
     pub(super) fn between(&self, local: Endpoint, remote: Endpoint) -> Option<&Ledger> {
-        self.by_ends.get(&(local, remote)).and_then(|index| self.get(*index))
+        self.index_of(local, remote).and_then(|index| self.get(index))
+    }
+
+    /// Where the living connection with these ends is.
+    pub(crate) fn index_of(&self, local: Endpoint, remote: Endpoint) -> Option<u32> {
+        self.by_ends.get(&(local, remote)).copied()
     }
 
     pub(super) fn socket(&self, handle: Handle) -> Result<&Socket, Broken> {

@@ -1,6 +1,6 @@
 //! What comes from the module with a step, once it has passed inspect: openings, progress, endings, answers.
 
-use super::{Accepted, Stack};
+use super::{Accepted, Level, Stack};
 use crate::error::StreamError;
 use crate::inspect::Stage;
 use crate::streams::{Readiness, Stream};
@@ -17,6 +17,7 @@ impl Stack {
                     && let Some(stream) = self.streams.get_mut(index)
                 {
                     stream.is_open = true;
+                    stream.progress_at = self.now;
                     self.totals.connections += 1;
                     self.announce(index, Readiness::OPENED.with(Readiness::WRITABLE));
                 }
@@ -41,10 +42,15 @@ impl Stack {
         if self.streams.get(index).is_none() {
             self.streams.insert(index, self.stream_for(opening.listener));
         }
+        let now = self.now;
         if let Some(stream) = self.streams.get_mut(index) {
             stream.is_open = true;
+            stream.progress_at = now;
         }
         self.totals.connections += 1;
+        if let Some(source) = self.ledgers.get(index).map(|ledger| ledger.remote.address) {
+            self.count_source(source, true);
+        }
         let (Some(id), Some(ledger)) = (self.streams.id(index), self.ledgers.get(index)) else { return };
         let accepted = Accepted { stream: id, local: ledger.local, remote: ledger.remote };
         if let Some(listening) = self.listeners.get_mut(&opening.listener) {
@@ -68,13 +74,20 @@ impl Stack {
 
     /// Send queues let go of what peers have.
     pub(crate) fn acknowledge(&mut self, outputs: &Outputs) {
+        let is_calm = self.level() == Level::Calm;
         for mark in &outputs.marks {
             let Some(index) = self.ledgers.last_of(mark.connection) else { continue };
             let Some(stream) = self.streams.get_mut(index) else { continue };
             let held = stream.send.held();
             stream.send.acknowledge(mark.acknowledged, &mut self.blocks);
-            self.totals.bytes_out += held - stream.send.held();
-            stream.tune(mark.want_receive, mark.want_send);
+            let freed = held - stream.send.held();
+            self.totals.bytes_out += freed;
+            if freed > 0 {
+                stream.progress_at = self.now;
+            }
+            if is_calm {
+                stream.tune(mark.want_receive, mark.want_send);
+            }
             if stream.take_writable() {
                 self.announce(index, Readiness::WRITABLE);
             }
@@ -120,6 +133,9 @@ impl Stack {
     fn closed(&mut self, connection: Handle, reason: u16) {
         if let Some(index) = self.ledgers.last_of(connection) {
             self.answers.remove(&connection);
+            if let Some(ledger) = self.ledgers.get(index).filter(|ledger| ledger.listener != 0) {
+                self.count_source(ledger.remote.address, false);
+            }
             self.end_stream(index, StreamError::Ended(reason));
         }
     }

@@ -5,10 +5,12 @@
 //! calls only move bytes and numbers, and the next turn tells the module.
 
 mod answers;
+pub mod door;
 mod news;
 mod sockets;
 mod table;
 
+pub use door::{DoorCounters, Level};
 pub use sockets::{Accepted, ConnectOptions, ListenOptions, ListenerId, StreamId};
 
 use crate::error::StreamError;
@@ -33,8 +35,10 @@ pub struct Options {
     pub config: Config,
     /// Sizes of new connections' buffers.
     pub sizes: Sizes,
-    /// Bytes of stream memory, of all connections together, from which on nothing more is granted.
+    /// Bytes of stream memory of all connections together: see [`door`] for what follows as it is used up.
     pub memory: usize,
+    /// Connections that one source may have open to our listeners, at most; 0 is no bound.
+    pub per_source: u32,
 }
 
 impl Options {
@@ -59,7 +63,7 @@ impl Options {
             holds: limits::HOLDS as u16,
             settings: Vec::<Setting>::new(),
         };
-        Self { config, sizes: Sizes::default(), memory: 1 << 30 }
+        Self { config, sizes: Sizes::default(), memory: 1 << 30, per_source: 0 }
     }
 }
 
@@ -111,6 +115,7 @@ pub struct Stack {
     ready_listeners: VecDeque<u32>,
     answers: HashMap<Handle, Vec<u64>>,
     offers: VecDeque<StreamId>,
+    door: door::Door,
     options: Options,
     totals: Totals,
     /// What the steps of instances that failed have cost.
@@ -154,6 +159,7 @@ impl Stack {
             ready_listeners: VecDeque::new(),
             answers: HashMap::new(),
             offers: VecDeque::new(),
+            door: door::Door::default(),
             options,
             totals: Totals::default(),
             former_cost: StepCost::default(),

@@ -1,8 +1,8 @@
 //! What goes to the module with the next step: calls, and positions of streams that moved.
 
 use super::Stack;
-use crate::inspect::{Listener, Stage};
-use bulkhead_wit::{Call, Close, MarkAt, Position, limits};
+use crate::inspect::{Grants, Listener, Stage};
+use bulkhead_wit::{Call, Close, MarkAt, Position, Prefix, limits};
 
 impl Stack {
     /// Whether the module has not been told everything yet.
@@ -18,6 +18,14 @@ impl Stack {
             self.grants.mtu = mtu;
             self.calls.push_front(Call::Configure(self.options.config.clone()));
         }
+    }
+
+    /// The host has other addresses from now on. Connections from those that are gone end with
+    /// [`NOT_AVAILABLE`](bulkhead_wit::registry::reason::NOT_AVAILABLE), and so do listeners on them fall silent.
+    pub fn set_addresses(&mut self, addresses: Vec<Prefix>) {
+        self.options.config.addresses = addresses;
+        self.grants = Grants::new(&self.options.config, self.instance.description());
+        self.calls.push_front(Call::Configure(self.options.config.clone()));
     }
 
     pub(super) fn call(&mut self, call: Call) {
@@ -76,14 +84,14 @@ impl Stack {
             && self.batch.positions.len() < limits::POSITIONS
             && let Some(index) = self.dirty.pop_front()
         {
+            let granted = self.grant(index);
             let Some(stream) = self.streams.get_mut(index) else { continue };
             stream.is_dirty = false;
             let Some(ledger) = self.ledgers.get_mut(index) else { continue };
             if ledger.stage == Stage::Gone {
                 continue;
             }
-            let is_short = self.blocks.held() > self.options.memory;
-            stream.limit_told = if is_short { stream.limit_told } else { stream.limit() };
+            stream.limit_told = granted;
             ledger.limit = stream.limit_told;
             ledger.written = stream.send.written();
             ledger.urgent |= stream.marks.contains(MarkAt::URGENT);

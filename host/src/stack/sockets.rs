@@ -1,6 +1,7 @@
 //! What applications do: listen, connect, read, write, end. Nothing here blocks or does I/O.
 
 use super::Stack;
+use super::door::{Level, SHORT_WRITE};
 use crate::error::StreamError;
 use crate::inspect::Stage;
 use crate::streams::{Readiness, Sizes, Stream};
@@ -169,6 +170,10 @@ impl Stack {
     /// [`StreamError::Exhausted`] when all connections are taken, or the fault that ended the instance.
     pub fn connect(&mut self, remote: Endpoint, options: ConnectOptions) -> Result<StreamId, StreamError> {
         self.alive()?;
+        if self.level() >= Level::Short {
+            self.door.counters.connections_refused += 1;
+            return Err(StreamError::Exhausted);
+        }
         let sizes = options.sizes.unwrap_or(self.options.sizes);
         let index = self
             .ledgers
@@ -223,6 +228,7 @@ impl Stack {
     pub fn consume(&mut self, id: StreamId, count: usize) {
         if let Some(stream) = self.streams.held(id) {
             stream.receive.consume(count, &mut self.blocks);
+            stream.progress_at = self.now;
             if stream.has_grant() {
                 self.mark_dirty(id.index);
             }
@@ -230,8 +236,10 @@ impl Stack {
     }
 
     fn has_read(&mut self, id: StreamId, count: usize, nothing_asked: bool) -> Result<usize, StreamError> {
+        let now = self.now;
         let stream = self.streams.held(id).ok_or(StreamError::Unknown)?;
         if count > 0 {
+            stream.progress_at = now;
             if stream.has_grant() {
                 self.mark_dirty(id.index);
             }
@@ -258,7 +266,8 @@ impl Stack {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn write_marked(&mut self, id: StreamId, bytes: &[u8], marks: MarkAt) -> Result<usize, StreamError> {
-        let is_short = self.blocks.held() > self.options.memory;
+        let is_short = self.level() >= Level::Short;
+        let left = self.options.memory.saturating_sub(self.blocks.held()) as u64;
         let stream = self.streams.held(id).ok_or(StreamError::Unknown)?;
         if let Some(end) = &stream.end {
             return Err(if stream.is_shut { StreamError::Shut } else { end.clone() });
@@ -266,7 +275,11 @@ impl Stack {
         if stream.is_shut {
             return Err(StreamError::Shut);
         }
-        let space = if is_short && stream.send.held() > 0 { 0 } else { stream.space() };
+        let space = match (is_short, stream.send.held()) {
+            (false, _) => stream.space().min(left.max(SHORT_WRITE)),
+            (true, 0) => stream.space().min(SHORT_WRITE),
+            (true, _) => 0,
+        };
         if bytes.is_empty() {
             return Ok(0);
         }

@@ -16,7 +16,7 @@ pub use receive::{KEEP_MIN, ReceiveStream};
 pub use send::{BULK, SendQueue};
 
 use crate::error::StreamError;
-use bulkhead_wit::MarkAt;
+use bulkhead_wit::{MarkAt, Time};
 
 /// What an application waits for, or is told of.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Hash)]
@@ -85,6 +85,7 @@ pub struct Stream {
     /// What arrived and was not read.
     pub receive: ReceiveStream,
     receive_size: u64,
+    receive_first: u64,
     receive_max: u64,
     send_size: u64,
     send_max: u64,
@@ -112,6 +113,10 @@ pub struct Stream {
     pub(crate) is_detached: bool,
     /// A write was refused, and the writer is to be told when there is space.
     waits_for_space: bool,
+    /// Its window was not opened as far as it might be, for want of memory.
+    pub(crate) is_denied: bool,
+    /// When the application read, or the peer acknowledged, last.
+    pub(crate) progress_at: Time,
 }
 
 impl Stream {
@@ -122,6 +127,7 @@ impl Stream {
             send: SendQueue::default(),
             receive: ReceiveStream::default(),
             receive_size: u64::from(sizes.receive_first),
+            receive_first: u64::from(sizes.receive_first),
             receive_max: u64::from(sizes.receive_max.max(sizes.receive_first)),
             send_size: u64::from(sizes.send_first),
             send_max: u64::from(sizes.send_max.max(sizes.send_first)),
@@ -137,22 +143,29 @@ impl Stream {
             is_shut: false,
             is_detached: false,
             waits_for_space: false,
+            is_denied: false,
+            progress_at: 0,
         }
     }
 
-    /// The receive limit that may be granted now: never smaller than before, and held back while much more memory is
-    /// held than bytes (small payloads kept in large frames).
+    /// The receive limit that may be granted now, for a window of `most` bytes at most: never smaller than before, and
+    /// held back while much more memory is held than bytes (small payloads kept in large frames).
     #[must_use]
-    pub fn limit(&self) -> u64 {
+    pub fn limit(&self, most: u64) -> u64 {
         let crowded = self.receive.held() as u64 > 2 * self.receive_size + SLACK;
-        let wanted = if crowded { 0 } else { self.receive.consumed() + self.receive_size };
+        let wanted = if crowded { 0 } else { self.receive.consumed() + self.receive_size.min(most) };
         self.limit_told.max(wanted)
+    }
+
+    /// The window that it began with.
+    pub(crate) const fn receive_first(&self) -> u64 {
+        self.receive_first
     }
 
     /// Whether reading has made room for so much more that the module should know.
     #[must_use]
     pub fn has_grant(&self) -> bool {
-        self.limit() - self.limit_told >= (self.receive_size / 8).max(1)
+        self.limit(u64::MAX) - self.limit_told >= (self.receive_size / 8).max(1)
     }
 
     /// The module asks for sizes; 0 asks for nothing. Buffers only grow.

@@ -1,11 +1,13 @@
 //! Settings, configuration and randomness.
 
-use crate::connection::parameters;
+use crate::connection::{Ending, parameters};
+use crate::entity::Entity;
 use crate::instance::Keys;
 use crate::out::Context;
 use crate::settings::Refused;
 use crate::tables::Tables;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use bulkhead_wit::registry::{reason, setting};
 use bulkhead_wit::{Change, Config, Handle};
 
@@ -42,15 +44,17 @@ pub(super) fn set(tables: &mut Tables, change: Change, cx: &mut Context<'_>) -> 
     Ok(())
 }
 
-/// New addresses, MTU and defaults. Connections keep their ends; a smaller MTU cuts their segments.
+/// New addresses, MTU and defaults. Connections keep their ends as long as these are ours; another MTU cuts their
+/// segments anew.
 pub(super) fn configure(tables: &mut Tables, config: &Config, cx: &mut Context<'_>) -> Result<(), u16> {
     let before = cx.instance.mtu;
     cx.instance.configure(config);
+    leave_gone_addresses(tables, cx);
     let mtu = cx.instance.mtu;
     if mtu == before {
         return Ok(());
     }
-    let numbers: alloc::vec::Vec<u32> = tables.connections.iter().map(|(number, _)| number).collect();
+    let numbers: Vec<u32> = tables.connections.iter().map(|(number, _)| number).collect();
     for number in numbers {
         if let Some(connection) = tables.connections.get_mut(number) {
             // What was found out about a path stays, but a longer link may carry what the old one did not.
@@ -65,6 +69,39 @@ pub(super) fn configure(tables: &mut Tables, config: &Config, cx: &mut Context<'
         }
     }
     Ok(())
+}
+
+/// What has an end that is not ours any more is over: nothing can be sent from there, not even a reset.
+fn leave_gone_addresses(tables: &mut Tables, cx: &mut Context<'_>) {
+    let is_gone = |address| !cx.instance.is_ours(address);
+    let connections: Vec<u32> = tables
+        .connections
+        .iter()
+        .filter_map(|(number, connection)| is_gone(connection.local.address).then_some(number))
+        .collect();
+    let embryos: Vec<u32> = tables
+        .embryos
+        .iter()
+        .filter_map(|(number, embryo)| is_gone(embryo.local.address).then_some(number))
+        .collect();
+    let remains: Vec<u32> = tables
+        .time_waits
+        .iter()
+        .filter_map(|(number, remains)| is_gone(remains.local.address).then_some(number))
+        .collect();
+    for number in connections {
+        if let Some(connection) = tables.connections.get_mut(number) {
+            connection.end(Ending::Gone(reason::NOT_AVAILABLE, 0));
+        }
+        // There may be more of them than a step has events: they end as fast as timers fire.
+        tables.timers.set(Entity::connection(number), cx.now);
+    }
+    for number in embryos {
+        tables.end_embryo(number, reason::NOT_AVAILABLE, cx);
+    }
+    for number in remains {
+        tables.remove_time_wait(cx.instance.keys.table, number);
+    }
 }
 
 /// Secrets anew: initial sequence numbers, ports and cookies. Tables and the timestamps of living connections keep

@@ -58,7 +58,7 @@ impl Receive {
             edge: 0,
             fin: None,
             fin_taken: false,
-            scale: if scaled { scale_for(max.max(first)) } else { 0 },
+            scale: if scaled { scale_for(first, max) } else { 0 },
             quick: QUICK_ACKS,
             mss: 536,
             acked: 0,
@@ -142,16 +142,26 @@ impl Receive {
     }
 }
 
-/// The smallest shift with which a window of `max` bytes can be announced (RFC 7323 2.3).
-pub(crate) fn scale_for(max: u32) -> u8 {
+/// The smallest shift with which a window of `max` bytes can be announced (RFC 7323 2.3); but for none with which the
+/// `first` one could not: a window below the shift's unit would stay shut for good.
+pub(crate) fn scale_for(first: u32, max: u32) -> u8 {
+    let most = first.max(1).ilog2() as u8;
     (0..WINDOW_SCALE_MAX)
-        .find(|&shift| u64::from(max) >> shift <= WINDOW_UNSCALED)
+        .find(|&shift| u64::from(max.max(first)) >> shift <= WINDOW_UNSCALED)
         .unwrap_or(WINDOW_SCALE_MAX)
+        .min(most)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_small_first_window_can_be_announced() {
+        for (first, max, scale) in [(1, 100_000, 0), (100, 6 << 20, 6), (65_535, 6 << 20, 7), (2, 2, 0)] {
+            assert_eq!(scale_for(first, max), scale);
+        }
+    }
 
     #[test]
     fn the_edge_never_goes_back_and_never_passes_the_limit() {
