@@ -7,10 +7,14 @@
 mod answers;
 pub mod door;
 mod news;
+mod readiness;
+mod sizes;
 mod sockets;
 mod table;
 
 pub use door::{DoorCounters, Level};
+pub use readiness::Readiness;
+pub use sizes::Sizes;
 pub use sockets::{Accepted, ConnectOptions, ListenOptions, ListenerId, StreamId};
 
 use crate::error::StreamError;
@@ -20,7 +24,7 @@ use crate::inspect::{Grants, Holds, Ledgers};
 use crate::join::{Join, JoinCounters};
 use crate::placement::{Instance, StepCost};
 use crate::split::{Arrived, Split, SplitCounters};
-use crate::streams::{Blocks, HoldBytes, Readiness, Sizes};
+use crate::streams::{Blocks, HoldBytes};
 use crate::supervise::Supervisor;
 use bulkhead_wit::{Address, Batch, Call, Config, Endpoint, Handle, Outputs, Prefix, Setting, Time, limits};
 use sockets::Listening;

@@ -16,62 +16,8 @@ pub use receive::{KEEP_MIN, ReceiveStream};
 pub use send::{BULK, SendQueue};
 
 use crate::error::StreamError;
+pub use crate::stack::{Readiness, Sizes};
 use bulkhead_wit::{MarkAt, Time};
-
-/// What an application waits for, or is told of.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Hash)]
-pub struct Readiness(u8);
-
-impl Readiness {
-    /// There is something to read: bytes, or the end.
-    pub const READABLE: Self = Self(1);
-    /// There is space to write.
-    pub const WRITABLE: Self = Self(2);
-    /// The connection is open.
-    pub const OPENED: Self = Self(4);
-    /// The connection has ended.
-    pub const ENDED: Self = Self(8);
-    /// Everything there is to be told.
-    pub const ALL: Self = Self(15);
-
-    /// Whether any of `other` is set.
-    #[must_use]
-    pub const fn intersects(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// Both sets together.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether nothing is set.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-}
-
-/// Sizes of a connection's two buffers, in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sizes {
-    /// The receive window that a connection begins with.
-    pub receive_first: u32,
-    /// The largest that autotuning may come to.
-    pub receive_max: u32,
-    /// The send queue that a connection begins with.
-    pub send_first: u32,
-    /// The largest that autotuning may come to.
-    pub send_max: u32,
-}
-
-impl Default for Sizes {
-    /// Linux's defaults for what autotuning may come to (`tcp_rmem`, `tcp_wmem`).
-    fn default() -> Self {
-        Self { receive_first: 128 << 10, receive_max: 6 << 20, send_first: 256 << 10, send_max: 4 << 20 }
-    }
-}
 
 /// Memory that a stream may hold beyond twice its window: blocks and frames are larger than what is in them, and a
 /// small window must not close for that.
