@@ -176,6 +176,13 @@ impl Recovery {
         self.traits = Traits { initial_window, sack, timestamps, ..Traits::new(parameters) };
     }
 
+    /// What was sent first is to be sent again soon, unless that was tried already.
+    pub fn hasten(&mut self, now: Time) {
+        if self.timeouts == 0 && self.rto_at.is_some() {
+            self.rto_at = Maybe::some(now.saturating_add(limits::PROBE_SLACK));
+        }
+    }
+
     /// What is in flight was too big for the path (ICMP: fragmentation needed): it is sent again at the new size,
     /// without a reduction of the congestion window, since nothing was lost to congestion (RFC 1191 section 6.5).
     /// To be called after [`mss_changed`](Self::mss_changed).
