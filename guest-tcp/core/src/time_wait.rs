@@ -81,7 +81,9 @@ impl TimeWait {
         if segment.has(Flags::RST) {
             return self.reset(start, old, cx);
         }
-        if old || !in_window(start, length, 0, window) || segment.has(Flags::SYN) {
+        // In TIME-WAIT nothing is acceptable but a bare acknowledgement: the peer's stream has ended.
+        let beyond = !self.fin_wait_2 && length > 0;
+        if old || beyond || !in_window(start, length, 0, window) || segment.has(Flags::SYN) {
             self.answer(segment, cx);
             // RFC 9293: a retransmission of the peer's FIN restarts the 2 MSL timeout.
             if segment.has(Flags::FIN) && !old && !self.fin_wait_2 && start + length == 0 {

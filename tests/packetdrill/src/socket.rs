@@ -46,6 +46,7 @@ pub(crate) struct Socket {
     /// Bytes written since the beginning.
     pub(crate) written: u64,
     pub(crate) is_shut_for_reading: bool,
+    is_shut_for_writing: bool,
     /// The way in which the connection ended has been told.
     pub(crate) has_told_end: bool,
     /// A `connect` has been answered with success.
@@ -71,6 +72,7 @@ impl Socket {
             window_max: 0,
             written: 0,
             is_shut_for_reading: false,
+            is_shut_for_writing: false,
             has_told_end: false,
             has_told_open: false,
             ends: None,
@@ -167,7 +169,7 @@ impl Socket {
         let has_peer_finished = stack.readable(stream).is_some_and(|(_, at_end)| at_end);
         match Errno::from(&error) {
             // The peer had finished already: only what we still send is lost.
-            Errno(libc::ECONNRESET) if has_peer_finished => Some(Errno::PIPE),
+            Errno(libc::ECONNRESET) if has_peer_finished && !self.is_shut_for_writing => Some(Errno::PIPE),
             error => Some(error),
         }
     }
@@ -340,6 +342,7 @@ impl World {
         }
         let socket = self.socket_mut(fd)?;
         socket.is_shut_for_reading |= how != libc::SHUT_WR;
+        socket.is_shut_for_writing |= how != libc::SHUT_RD;
         socket.in_edges += 1;
         Ok(())
     }

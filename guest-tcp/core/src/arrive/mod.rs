@@ -86,6 +86,7 @@ pub(crate) fn otherwise(connection: &mut Connection, segment: &Arrived, cx: &mut
     syn::strip_simultaneous(connection, &mut segment);
     match acceptability::check(connection, &segment, cx.now) {
         Verdict::Acceptable => {}
+        Verdict::Unacceptable if rst::is_after_fin(connection, &segment) => {}
         Verdict::Unacceptable => return acceptability::refuse(connection, &segment, cx),
     }
     if segment.has(Flags::RST) {

@@ -21,10 +21,10 @@ pub(crate) fn arrive(connection: &mut Connection, segment: &Arrived, cx: &mut Co
     if acks && connection.send.offset(segment.tcp.ack, 0) != 1 || connection.recovery.sent_end() == 0 {
         if !segment.has(Flags::RST) {
             emit::reset_for(segment, cx);
-            // The peer has half of an old connection, which the reset has just ended (RFC 9293 3.5.1, figure 9): a SYN
-            // will be welcome now and not only when its timer is due (as Linux).
-            connection.recovery.hasten(cx.now);
         }
+        // The peer had half of an old connection, which a reset has just ended (RFC 9293 3.5.1, figure 9): a SYN will be
+        // welcome now and not only when its timer is due (as Linux).
+        connection.recovery.hasten(cx.now);
         return;
     }
     // Second: a reset counts only with an acceptable acknowledgement.
