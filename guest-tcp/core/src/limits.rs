@@ -59,6 +59,8 @@ pub(crate) const COOKIE_LIFE: Time = 128 * SECOND;
 pub(crate) const OFFER: Time = 60 * SECOND;
 /// TIME-WAIT: 2 MSL (Linux: `TCP_TIMEWAIT_LEN`).
 pub(crate) const TIME_WAIT: Time = 60 * SECOND;
+/// How long ends in TIME-WAIT rest before an active open of ours may take them (Linux: `tcp_twsk_unique`).
+pub(crate) const REUSE_AFTER: Time = SECOND;
 /// Connections in TIME-WAIT; beyond it the oldest makes way.
 pub(crate) const TIME_WAITS: usize = 1 << 16;
 

@@ -8,7 +8,7 @@ use crate::header::ip::Ip;
 use crate::header::options::Options;
 use crate::header::tcp::{Flags, Tcp};
 use crate::instance::ticks;
-use crate::limits::{OUT_OF_WINDOW_INTERVAL, TIME_WAIT};
+use crate::limits::{OUT_OF_WINDOW_INTERVAL, REUSE_AFTER, TIME_WAIT};
 use crate::out::{Context, Payload, Segment};
 use crate::seq::Seq;
 use bulkhead_wit::{Endpoint, Time};
@@ -63,6 +63,18 @@ impl TimeWait {
             ttl: connection.settings.ttl,
             traffic_class: connection.settings.traffic_class,
         }
+    }
+
+    /// Whether an active open may take its ends: the peer can tell old segments by their timestamps (RFC 6191 applied to
+    /// our own side; Linux: `tcp_tw_reuse`), once that clock has surely moved on.
+    pub(crate) fn may_be_reused(&self, now: Time) -> bool {
+        let since = self.deadline.saturating_sub(TIME_WAIT);
+        self.timestamps.is_some() && !self.fin_wait_2 && now.saturating_sub(since) >= REUSE_AFTER
+    }
+
+    /// The number that a connection begins with that follows: beyond all that this one can have sent.
+    pub(crate) fn next_initial(&self) -> Seq {
+        self.send_next.plus(u32::from(u16::MAX) + 2)
     }
 
     /// A segment for it.

@@ -324,6 +324,47 @@ fn a_port_can_be_opened_again_after_its_connection_is_gone() {
     assert_eq!(closed(&host, again), None);
 }
 
+/// RFC 6191, for our own opens: with timestamps the peer can tell the connections apart.
+#[test]
+fn an_open_may_take_what_is_in_time_wait_if_there_are_timestamps() {
+    for timestamps in [false, true] {
+        let mut host = Host::new(config(v4(1), 5));
+        let (local, remote) = (Endpoint::new(v4(1), 5000), Endpoint::new(v4(2), 80));
+        let first = host.open_from(local, remote, Vec::new());
+        let syn = wires(host.settle())[0].clone();
+        let options = |value| if timestamps { common::peer::timestamps(value, 0) } else { Vec::new() };
+        let answer = |seq, ack, flags, value| common::wire::Build {
+            source: remote,
+            destination: local,
+            seq,
+            ack,
+            flags,
+            options: options(value),
+            window: 1000,
+            ..common::wire::Build::default()
+        };
+        host.inject(&answer(100, syn.seq.wrapping_add(1), SYN | ACK, 1).frame());
+        host.settle();
+        host.call(Call::Shutdown(first));
+        host.settle();
+        host.inject(&answer(101, syn.seq.wrapping_add(2), FIN | ACK, 2).frame());
+        host.settle();
+        assert_eq!(closed(&host, first), Some(reason::NORMAL));
+        let early = host.open_from(local, remote, Vec::new());
+        host.settle();
+        let refused =
+            |host: &Host| host.events.iter().filter(|event| matches!(event, Event::Failed(_))).count();
+        assert_eq!(refused(&host), 1, "the clock has not moved on: {early:?}");
+        host.at(host.now + 2 * SECOND);
+        host.open_from(local, remote, Vec::new());
+        let again = wires(host.settle());
+        assert_eq!(again.len(), usize::from(timestamps));
+        if let Some(again) = again.first() {
+            assert_eq!((again.flags, again.seq.wrapping_sub(syn.seq)), (SYN, 2 + 65_537));
+        }
+    }
+}
+
 /// The host deals with openings before endings: a place that is left in a step is not free in it.
 #[test]
 fn a_place_is_not_taken_again_in_the_step_that_leaves_it() {

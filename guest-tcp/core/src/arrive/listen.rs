@@ -23,7 +23,7 @@ use bulkhead_wit::{Decide, Event, Handle, Listening, NEVER, Opening, Verdict};
 /// A segment that no connection takes: perhaps a listener does.
 pub(crate) fn arrive(tables: &mut Tables, segment: &Arrived, cx: &mut Context<'_>) {
     let ours = cx.instance.is_ours(segment.local.address);
-    let Some(listener) = tables.listeners.find(segment.local, ours) else {
+    let Some(listener) = tables.listeners.find(cx.instance.keys.table, segment.local, ours) else {
         return closed::arrive(segment, cx);
     };
     // First: a reset is ignored.

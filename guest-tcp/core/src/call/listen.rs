@@ -18,7 +18,7 @@ pub(super) fn listen(tables: &mut Tables, listen: &Listen, cx: &Context<'_>) -> 
         return Err(reason::NOT_AVAILABLE);
     }
     let listener = Listener::new(listen, &cx.instance.settings);
-    tables.listeners.insert(listener).map_err(|refused| match refused {
+    tables.listeners.insert(cx.instance.keys.table, listener).map_err(|refused| match refused {
         Refused::InUse => reason::IN_USE,
         Refused::Full => reason::EXHAUSTED,
     })
@@ -33,7 +33,7 @@ pub(super) fn allow(tables: &mut Tables, allow: Allow) -> Result<(), u16> {
 
 /// RFC 9293 3.10.4, LISTEN: what is half open is forgotten with it, in this step's time if there is room.
 pub(super) fn unlisten(tables: &mut Tables, number: u32, cx: &Context<'_>) -> Result<(), u16> {
-    tables.listeners.remove(number).ok_or(reason::UNKNOWN)?;
+    tables.listeners.remove(cx.instance.keys.table, number).ok_or(reason::UNKNOWN)?;
     let of_it = |(at, embryo): (u32, &crate::embryo::Embryo)| (embryo.listener == number).then_some(at);
     let embryos: Vec<u32> = tables.embryos.iter().filter_map(of_it).collect();
     for at in embryos {

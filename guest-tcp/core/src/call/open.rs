@@ -1,9 +1,11 @@
 //! OPEN, active (RFC 9293 3.10.1).
 
 use crate::connection::{Begin, Connection};
+use crate::entity::EntityKind;
 use crate::out::Context;
 use crate::ports;
 use crate::tables::Tables;
+use crate::time_wait::TimeWait;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use bulkhead_wit::registry::reason;
@@ -23,19 +25,26 @@ pub(super) fn open(tables: &mut Tables, open: &Open, cx: &mut Context<'_>) -> Re
     if tables.connections.len() >= cx.instance.connections {
         return Err(reason::EXHAUSTED);
     }
-    let local = local_end(tables, open, cx)?;
-    let number = tables.connections.reserve(cx.instance.connections).ok_or(reason::EXHAUSTED)?.0;
     let settings = if open.settings.is_empty() {
         cx.instance.settings.clone()
     } else {
         Arc::new(cx.instance.settings.with(&open.settings))
+    };
+    let local = local_end(tables, open, settings.timestamps, cx)?;
+    let number = tables.connections.reserve(cx.instance.connections).ok_or(reason::EXHAUSTED)?.0;
+    let iss = match remains(tables, local, open.remote, cx) {
+        Some((at, remains)) => {
+            tables.remove_time_wait(key, at);
+            remains.next_initial()
+        }
+        None => cx.instance.initial_sequence(cx.now, local, open.remote),
     };
     let begin = Begin {
         handle,
         local,
         remote: open.remote,
         settings,
-        iss: cx.instance.initial_sequence(cx.now, local, open.remote),
+        iss,
         receive_first: open.receive_first,
         receive_max: open.receive_max,
     };
@@ -46,8 +55,15 @@ pub(super) fn open(tables: &mut Tables, open: &Open, cx: &mut Context<'_>) -> Re
     Ok(())
 }
 
-/// Our end: as asked for, or chosen.
-fn local_end(tables: &Tables, open: &Open, cx: &mut Context<'_>) -> Result<Endpoint, u16> {
+/// What is in TIME-WAIT at these ends.
+fn remains(tables: &Tables, local: Endpoint, remote: Endpoint, cx: &Context<'_>) -> Option<(u32, TimeWait)> {
+    let found = tables.find(cx.instance.keys.table, local, remote)?;
+    let at = found.number();
+    (found.what() == EntityKind::TimeWait).then(|| tables.time_waits.get(at).map(|remains| (at, *remains)))?
+}
+
+/// Our end: as asked for, or chosen. With timestamps, ends in TIME-WAIT will do where there are no others.
+fn local_end(tables: &Tables, open: &Open, timestamps: bool, cx: &mut Context<'_>) -> Result<Endpoint, u16> {
     let key = cx.instance.keys.table;
     let mut local = open.local;
     if local.address.is_unspecified() {
@@ -59,10 +75,17 @@ fn local_end(tables: &Tables, open: &Open, cx: &mut Context<'_>) -> Result<Endpo
     let is_free = |local: Endpoint| {
         tables.find(key, local, open.remote).is_none() && !tables.was_closed(local, open.remote)
     };
+    let now = cx.now;
+    let is_left = |local: Endpoint| {
+        let Some(found) = tables.find(key, local, open.remote).filter(|_| timestamps) else { return false };
+        found.what() == EntityKind::TimeWait
+            && tables.time_waits.get(found.number()).is_some_and(|remains| remains.may_be_reused(now))
+    };
     if local.port == 0 {
-        local.port =
-            ports::choose(cx.instance, local.address, open.remote, is_free).ok_or(reason::EXHAUSTED)?;
-    } else if !is_free(local) {
+        let port = ports::choose(cx.instance, local.address, open.remote, is_free);
+        let port = port.or_else(|| ports::choose(cx.instance, local.address, open.remote, is_left));
+        local.port = port.ok_or(reason::EXHAUSTED)?;
+    } else if !is_free(local) && !is_left(local) {
         return Err(reason::IN_USE);
     }
     Ok(local)

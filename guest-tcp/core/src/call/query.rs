@@ -42,7 +42,7 @@ fn count(tables: &Tables, cx: &Context<'_>) -> vec::Vec<u64> {
         (census::ESTABLISHED, of(State::Established)),
         (census::CLOSING, closing + unowned),
         (census::TIME_WAIT, u64::from(tables.time_waits.len()).saturating_sub(unowned)),
-        (census::LISTENERS, tables.listeners.list.len() as u64),
+        (census::LISTENERS, tables.listeners.all().len() as u64),
         (census::SEGS_IN, counters.segs_in),
         (census::SEGS_OUT, counters.segs_out),
         (census::RETRANS, counters.retrans),

@@ -9,6 +9,7 @@ use crate::Tcp;
 use crate::entity::Entity;
 use crate::instance::Instance;
 use crate::limits::WINDOW_SCALE_MAX;
+use crate::listener::Listeners;
 use crate::slab::Slab;
 use crate::tables::Tables;
 use alloc::boxed::Box;
@@ -24,7 +25,7 @@ pub(crate) fn save(tcp: &Tcp) -> Vec<u8> {
     tcp.last.save(&mut out);
     tcp.instance.save(&mut out);
     let tables = &tcp.tables;
-    tables.listeners.list.save(&mut out);
+    tables.listeners.all().save(&mut out);
     let generations: Vec<u32> = tables.connections.generations().collect();
     generations.save(&mut out);
     put_all(&tables.connections, &mut out);
@@ -77,7 +78,7 @@ fn take(from: &mut Reader<'_>) -> Option<(Time, Instance, Tables)> {
     let instance = Instance::load(from)?;
     let key = instance.keys.table;
     let mut tables = Tables::default();
-    tables.listeners.list = Vec::load(from)?;
+    tables.listeners = Listeners::restored(key, Vec::load(from)?);
     tables.connections = Slab::from_generations(Vec::load(from)?);
     for (number, connection) in take_all::<Box<crate::connection::Connection>>(from)? {
         connection.is_sound().then_some(())?;
