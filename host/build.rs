@@ -1,10 +1,11 @@
-//! Finds the TCP module that the library carries inside it.
+//! Finds the modules that the library carries inside it.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// The module's file in the folder of guests.
-const MODULE: &str = "guest-tcp.wasm";
+/// The modules' files in the folder of guests, and what the library calls them.
+const MODULES: [(&str, &str); 2] =
+    [("guest-tcp.wasm", "BULKHEAD_TCP_MODULE"), ("guest-udp.wasm", "BULKHEAD_UDP_MODULE")];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -13,23 +14,25 @@ fn main() {
     if env::var_os("CARGO_FEATURE_WASM").is_none() {
         return;
     }
-    let places = places();
-    for place in &places {
-        println!("cargo::rerun-if-changed={}", place.display());
-    }
-    match places.iter().find(|place| place.is_file()) {
-        Some(module) => println!("cargo::rustc-env=BULKHEAD_TCP_MODULE={}", module.display()),
-        None => println!("cargo::error=the TCP module is not built yet: run `cargo xtask guests`"),
+    for (file, variable) in MODULES {
+        let places: Vec<PathBuf> = folders().into_iter().map(|folder| folder.join(file)).collect();
+        for place in &places {
+            println!("cargo::rerun-if-changed={}", place.display());
+        }
+        match places.iter().find(|place| place.is_file()) {
+            Some(module) => println!("cargo::rustc-env={variable}={}", module.display()),
+            None => println!("cargo::error={file} is not built yet: run `cargo xtask guests`"),
+        }
     }
 }
 
-/// Where the module can be, best first. `BULKHEAD_GUESTS` names a folder and leaves no other choice.
-fn places() -> Vec<PathBuf> {
+/// Where modules can be, best first. `BULKHEAD_GUESTS` names a folder and leaves no other choice.
+fn folders() -> Vec<PathBuf> {
     if let Some(folder) = env::var_os("BULKHEAD_GUESTS") {
-        return vec![Path::new(&folder).join(MODULE)];
+        return vec![PathBuf::from(folder)];
     }
     let out = env::var_os("OUT_DIR").map(PathBuf::from).unwrap_or_default();
-    let of_target = |target: &Path| target.join("guests").join(MODULE);
+    let of_target = |target: &Path| target.join("guests");
     // OUT_DIR is <target>[/<triple>]/<profile>/build/<package>/out.
     let mut places: Vec<PathBuf> = out.ancestors().skip(4).take(2).map(of_target).collect();
     if let Some(target) = env::var_os("CARGO_TARGET_DIR") {

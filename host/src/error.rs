@@ -23,6 +23,8 @@ pub enum StreamError {
     Unknown,
     /// All connections, listeners or addresses are taken.
     Exhausted,
+    /// The datagram is longer than one can be.
+    TooLong,
 }
 
 impl StreamError {
@@ -36,6 +38,7 @@ impl StreamError {
             Self::Shut => io::ErrorKind::BrokenPipe,
             Self::Unknown => io::ErrorKind::NotConnected,
             Self::Exhausted => io::ErrorKind::OutOfMemory,
+            Self::TooLong => io::ErrorKind::InvalidInput,
         }
     }
 }
@@ -67,6 +70,7 @@ impl fmt::Display for StreamError {
             Self::Shut => f.write_str("shut down for writing"),
             Self::Unknown => f.write_str("no such stream"),
             Self::Exhausted => f.write_str("all connections are taken"),
+            Self::TooLong => f.write_str("longer than a datagram can be"),
         }
     }
 }

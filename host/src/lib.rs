@@ -107,7 +107,9 @@ pub mod turn;
 
 pub use error::StreamError;
 pub use fault::Fault;
-pub use stack::{Accepted, ConnectOptions, ListenOptions, ListenerId, Options, Stack, StreamId};
+pub use stack::{
+    Accepted, BindOptions, ConnectOptions, ListenOptions, ListenerId, Options, SocketId, Stack, StreamId,
+};
 pub use streams::{Readiness, Sizes};
 pub use turn::Turn;
 

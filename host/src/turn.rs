@@ -88,6 +88,7 @@ impl Stack {
         self.relieve();
         self.take_calls();
         self.take_positions();
+        self.take_messages();
         while let Some(frame) = self.resubmitted.pop_front() {
             let Some(frame) = device.steer(frame) else { continue };
             self.drops += u64::from(self.split.split(frame, &mut self.batch, &mut self.arrived).is_err());
@@ -161,8 +162,11 @@ impl Stack {
                     });
                     self.hold_bytes.place(place.of, place.at, header.unwrap_or_default(), &payload);
                 }
-                // Datagram sockets are not served yet: inspect knows none, so none of these comes here.
-                Target::Datagram => {}
+                Target::Datagram => {
+                    let size = self.batch.segments.get(place.segment as usize).map_or(1, |s| s.mss);
+                    let ends = (arrived.ends.source, arrived.ends.destination);
+                    self.datagrams.place(bulkhead_wit::Handle(place.of), ends, size.into(), &payload);
+                }
             }
         }
     }
@@ -188,8 +192,12 @@ impl Stack {
                     slices[0] = range.unwrap_or_default();
                     count = 1;
                 }
+                Source::Message => {
+                    slices[0] = self.datagrams.message(send.of);
+                    count = 1;
+                }
                 // The others do not pass inspect in this world.
-                Source::Nothing | Source::Message | Source::Hold | Source::Staged => {}
+                Source::Nothing | Source::Hold | Source::Staged => {}
             }
             if let Err(error) = self.join.join(send, &outputs.headers, &slices[..count], device) {
                 tracing::debug!(%error, "not sent");

@@ -22,11 +22,16 @@ const TRUSTED: &[&str] = &[
     "join",
 ];
 
+/// Compiled into tests only.
+const OF_TESTS: &[&str] = &["tests.rs", "split/build.rs"];
+
 fn sources(path: &Path, into: &mut Vec<PathBuf>) {
     if path.is_dir() {
         let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
         entries.filter(|path| !path.ends_with("tests")).for_each(|path| sources(&path, into));
-    } else if path.extension().is_some_and(|kind| kind == "rs") && !path.ends_with("tests.rs") {
+    } else if path.extension().is_some_and(|kind| kind == "rs")
+        && !OF_TESTS.iter().any(|of| path.ends_with(of))
+    {
         into.push(path.to_path_buf());
     }
 }

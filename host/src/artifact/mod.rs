@@ -22,6 +22,8 @@ pub use facts::{Facts, Memory};
 
 /// The bundled TCP module, as `cargo xtask guests` built it.
 static BUNDLED: &[u8] = include_bytes!(env!("BULKHEAD_TCP_MODULE"));
+/// The bundled UDP module.
+static BUNDLED_UDP: &[u8] = include_bytes!(env!("BULKHEAD_UDP_MODULE"));
 /// What the bundled module is called in messages.
 const BUNDLED_NAME: &str = "bundled TCP module";
 
@@ -54,6 +56,14 @@ impl Artifact {
     /// Where this machine cannot run it.
     pub fn bundled() -> Result<Self, ArtifactError> {
         Self::from_bytes(BUNDLED_NAME, BUNDLED)
+    }
+
+    /// The UDP module that this program carries inside it, to stand beside TCP.
+    ///
+    /// # Errors
+    /// Where this machine cannot run it.
+    pub fn bundled_udp() -> Result<Self, ArtifactError> {
+        Self::from_bytes("bundled UDP module", BUNDLED_UDP)
     }
 
     /// A module in a file.

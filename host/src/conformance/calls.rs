@@ -400,6 +400,7 @@ fn errno(error: &StreamError) -> &'static str {
         StreamError::Shut => "EPIPE",
         StreamError::Unknown => "EBADF",
         StreamError::Exhausted => "ENOMEM",
+        StreamError::TooLong => "EMSGSIZE",
         StreamError::Ended(number) => match *number {
             reason::RESET | reason::DATA_AFTER_CLOSE => "ECONNRESET",
             reason::REFUSED | reason::PORT_UNREACHABLE => "ECONNREFUSED",

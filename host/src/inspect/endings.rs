@@ -21,6 +21,7 @@ pub(super) fn ending(
                 format!("{:?}: urgent data up to {}, beyond any window", ledger.handle, urgent.at)
             })
         }
+        Event::Warned(reason) if ledgers.sockets.contains_key(&reason.connection) => Ok(()),
         Event::Warned(reason) => ledgers.touch(reason.connection).map(drop),
         Event::Closed(reason) => ledgers.close(reason.connection).map(drop),
         Event::Resubmit(hold) => holds.resubmit(hold),

@@ -8,9 +8,10 @@ use bulkhead_wit::{Endpoint, Handle, Listening, limits};
 use std::collections::HashMap;
 
 /// How far a connection's life has come, as the host knows it. TCP states are the module's own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Stage {
     /// No connection is here.
+    #[default]
     Gone,
     /// Asked for by `open`, not yet opened.
     Opening,
@@ -21,7 +22,7 @@ pub enum Stage {
 }
 
 /// A connection in numbers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Ledger {
     /// Its handle.
     pub handle: Handle,
@@ -65,27 +66,7 @@ pub struct Ledger {
 
 impl Ledger {
     fn new(handle: Handle, local: Endpoint, remote: Endpoint, stage: Stage) -> Self {
-        Self {
-            handle,
-            local,
-            remote,
-            stage,
-            listener: 0,
-            receive_first: 0,
-            receive_base: 0,
-            send_base: 0,
-            limit: 0,
-            written: 0,
-            shut: false,
-            urgent: false,
-            exposed: 0,
-            acknowledged: 0,
-            sent: 0,
-            finished: None,
-            islands: Vec::new(),
-            touched: 0,
-            marked: 0,
-        }
+        Self { handle, local, remote, stage, ..Self::default() }
     }
 
     /// Adds a placed run. The caller has made sure that it lies beyond `exposed` and below `limit`.
@@ -273,7 +254,7 @@ impl Ledgers {
     /// Gives an index free for another connection, once nothing needs it any more.
     pub fn release(&mut self, index: u32) {
         if let Some(ledger) = self.entries.get_mut(index as usize) {
-            *ledger = Ledger::new(Handle::INSTANCE, Endpoint::default(), Endpoint::default(), Stage::Gone);
+            *ledger = Ledger::default();
             self.free.push(index);
         }
     }
@@ -304,9 +285,7 @@ impl Ledgers {
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.entries.len() < limits::CONNECTIONS as usize => {
-                let gone =
-                    Ledger::new(Handle::INSTANCE, Endpoint::default(), Endpoint::default(), Stage::Gone);
-                self.entries.push(gone);
+                self.entries.push(Ledger::default());
                 self.generations.push(0);
                 self.entries.len() as u32 - 1
             }

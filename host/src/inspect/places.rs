@@ -20,7 +20,8 @@ pub(super) fn places(
         })?;
         let arrived = step.arrived(place.segment, Rule::PlaceBinding)?;
         let inside = u64::from(place.skip) + u64::from(place.length) <= arrived.payload.len() as u64;
-        check(inside && place.length > 0, Rule::PlaceBinding, || {
+        // A datagram may be empty.
+        check(inside && (place.length > 0 || place.target == Target::Datagram), Rule::PlaceBinding, || {
             format!(
                 "{} bytes after {} of segment {}, whose payload is {}",
                 place.length,
@@ -80,15 +81,20 @@ fn into_stream(ledgers: &mut Ledgers, step: &Step<'_>, place: &Place) -> Result<
     ledger.place(place.at, end, islands)
 }
 
-/// A datagram goes to the socket that is bound to where it was sent.
+/// A datagram goes to the socket that is bound to where it was sent, and goes whole.
 fn into_datagram(ledgers: &Ledgers, step: &Step<'_>, place: &Place) -> Result<(), Broken> {
     let arrived = step.arrived(place.segment, Rule::PlaceBinding)?;
     let socket = ledgers.socket(Handle(place.of))?;
-    check(socket.takes(arrived.ends.source, arrived.ends.destination), Rule::PlaceBinding, || {
+    let segment = step.inputs.segments.get(place.segment as usize);
+    let is_udp = segment.is_some_and(|s| s.kind == Kind::Whole && s.protocol == protocol::UDP);
+    check(is_udp && socket.takes(arrived.ends.source, arrived.ends.destination), Rule::PlaceBinding, || {
         format!(
             "segment {} is from {} to {}, the socket is {} with {}",
             place.segment, arrived.ends.source, arrived.ends.destination, socket.local, socket.remote
         )
     })?;
-    check(place.at == 0, Rule::PlaceBinding, || format!("a datagram placed at {}", place.at))
+    let whole = place.at == 0 && place.skip == 0 && place.length as usize == arrived.payload.len();
+    check(whole, Rule::PlaceBinding, || {
+        format!("{} of {} bytes of a datagram placed", place.length, arrived.payload.len())
+    })
 }

@@ -149,8 +149,8 @@ fn from_message(ledgers: &Ledgers, step: &Step<'_>, send: &Send, outgoing: &Outg
     let message = usize::try_from(send.of).ok().and_then(|number| step.inputs.messages.get(number));
     let message =
         message.ok_or_else(|| violation(Rule::Payload, format!("message {} does not exist", send.of)))?;
-    let inside = send.at.saturating_add(u64::from(send.length)) <= u64::from(message.length);
-    check(inside, Rule::Payload, || {
+    let whole = send.at == 0 && send.length == message.length && outgoing.protocol == protocol::UDP;
+    check(whole, Rule::Payload, || {
         format!("{} bytes after {} of a message of {}", send.length, send.at, message.length)
     })?;
     let socket = ledgers.socket(message.socket)?;

@@ -7,7 +7,7 @@ use crate::stack::{ConnectOptions, ListenOptions};
 use bulkhead_wit::Setting;
 use std::cell::RefCell;
 use std::future::Future;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -251,6 +251,10 @@ impl Read for &TcpStream {
         wait(self.timeouts().read, |context| self.stream.poll_read_shared(context, &mut into))?;
         Ok(into.filled().len())
     }
+
+    fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        wait(self.timeouts().read, |context| self.stream.poll_read_slices(context, slices))
+    }
 }
 
 impl Write for &TcpStream {
@@ -270,6 +274,10 @@ impl Write for &TcpStream {
 impl Read for TcpStream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         (&*self).read(into)
+    }
+
+    fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(slices)
     }
 }
 

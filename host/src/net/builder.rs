@@ -2,6 +2,8 @@
 
 use super::driver::Driver;
 use super::handle::Net;
+use super::limits::BESIDE;
+use super::router::Router;
 use super::shared::Shared;
 use super::state::State;
 #[cfg(feature = "wasm")]
@@ -17,11 +19,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// One more module, and what follows a fault of it.
+type Beside = (io::Result<Box<dyn Instance>>, Option<Factory>);
+
 /// Puts device, module and addresses together.
 pub struct Builder {
     device: Box<dyn Device>,
     instance: Option<io::Result<Box<dyn Instance>>>,
     factory: Option<Factory>,
+    beside: Vec<Beside>,
+    embryos: Option<u32>,
     addresses: Vec<Prefix>,
     mtu: Option<u32>,
     seed: Option<[u64; 4]>,
@@ -43,6 +50,8 @@ impl Builder {
             device: Box::new(device),
             instance: None,
             factory: None,
+            beside: Vec::new(),
+            embryos: None,
             addresses: Vec::new(),
             mtu: None,
             seed: None,
@@ -72,6 +81,37 @@ impl Builder {
     pub fn artifact(mut self, artifact: Artifact) -> Self {
         self.instance = Some(boxed(artifact.instance().map_err(io::Error::other)));
         self.restarted_by(Box::new(move || boxed(artifact.fresh())))
+    }
+
+    /// One more module, for the protocols that it says it serves, with a wall of its own: whichever fails, the others go
+    /// on. A protocol is served by one module. Up to eight.
+    #[must_use]
+    pub fn beside(mut self, instance: Box<dyn Instance>) -> Self {
+        self.beside.push((Ok(instance), None));
+        self
+    }
+
+    /// As [`beside`](Self::beside), with a component that is started afresh after a fault, as [`artifact`](Self::artifact)
+    /// is.
+    #[cfg(feature = "wasm")]
+    #[must_use]
+    pub fn artifact_beside(mut self, artifact: Artifact) -> Self {
+        let instance = boxed(artifact.instance().map_err(io::Error::other));
+        self.beside.push((instance, Some(Box::new(move || boxed(artifact.fresh())))));
+        self
+    }
+
+    /// Datagram sockets: the bundled UDP module beside the first one, in a sandbox of its own.
+    #[cfg(feature = "wasm")]
+    #[must_use]
+    pub fn udp(mut self) -> Self {
+        match Artifact::bundled_udp() {
+            Ok(artifact) => self.artifact_beside(artifact),
+            Err(error) => {
+                self.beside.push((Err(io::Error::other(error)), None));
+                self
+            }
+        }
     }
 
     /// What makes a fresh instance after one has failed.
@@ -166,6 +206,13 @@ impl Builder {
         self
     }
 
+    /// Half-open connections at most; beyond them listeners answer with cookies.
+    #[must_use]
+    pub fn embryos(mut self, count: u32) -> Self {
+        self.embryos = Some(count);
+        self
+    }
+
     /// Starts the module.
     ///
     /// # Errors
@@ -177,11 +224,21 @@ impl Builder {
         }
         let options = self.options()?;
         let instance = self.instance.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))?;
-        let mut stack = Stack::new(instance, options).map_err(io::Error::other)?;
-        if let Some(factory) = self.factory {
-            stack.supervise(factory);
+        let mut router = Router::new(self.device, &options.config.addresses);
+        let stack = started(instance, self.factory, options.clone(), &mut router)?;
+        let mut beside = Vec::new();
+        for (number, (instance, factory)) in self.beside.into_iter().enumerate() {
+            if number == BESIDE {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many modules"));
+            }
+            let mut options = options.clone();
+            // Its settings are those of the first module.
+            options.config.settings.clear();
+            let seed = &mut options.config.seed;
+            *seed = (seed.1, seed.2 ^ number as u64, seed.3, seed.0.rotate_left(17));
+            beside.push(started(instance?, factory, options, &mut router)?);
         }
-        let mut state = State::new(stack, self.device, self.turns_in_calls.unwrap_or(false))?;
+        let mut state = State::new(stack, beside, router, self.turns_in_calls.unwrap_or(false))?;
         state.busy_poll(self.busy_poll);
         let shared = Arc::new(Shared::new(state));
         Ok((Net::new(Arc::clone(&shared)), Driver::new(shared)))
@@ -199,6 +256,7 @@ impl Builder {
         (options.config.shard, options.config.shards) = self.shard;
         options.config.settings = std::mem::take(&mut self.settings);
         options.config.connections = self.connections.unwrap_or(options.config.connections);
+        options.config.embryos = self.embryos.unwrap_or(options.config.embryos);
         options.sizes = self.sizes;
         options.memory = self.memory.unwrap_or(options.memory);
         Ok(options)
@@ -236,6 +294,24 @@ impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builder").field("addresses", &self.addresses).finish_non_exhaustive()
     }
+}
+
+/// A stack for one module, and its place at the router.
+fn started(
+    instance: Box<dyn Instance>,
+    factory: Option<Factory>,
+    options: Options,
+    router: &mut Router,
+) -> io::Result<Stack> {
+    let mut stack = Stack::new(instance, options).map_err(io::Error::other)?;
+    if let Some(factory) = factory {
+        stack.supervise(factory);
+    }
+    if router.add((0..=u8::MAX).filter(|protocol| stack.serves(*protocol))) {
+        let text = format!("{} serves a protocol that another module serves", stack.description().name);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(stack)
 }
 
 #[cfg(feature = "wasm")]

@@ -1,17 +1,18 @@
 //! The handle.
 
-use super::info::Census;
+use super::info::{Census, ConnectionInfo};
 use super::limits::ABANDONED;
 use super::listener::TcpListener;
 use super::shared::Shared;
 use super::slots::Wake;
 use super::stream::TcpStream;
 use super::summary::Summary;
+use super::udp::UdpSocket;
 use super::{NetError, blocking};
-use crate::stack::{ConnectOptions, ListenOptions};
+use crate::stack::{BindOptions, ConnectOptions, ListenOptions};
 use bulkhead_wit::{Endpoint, Setting};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +86,36 @@ impl Net {
         Ok(stream)
     }
 
+    /// A datagram socket at `local` (an unspecified address is all of ours; with port 0 a free one is chosen).
+    ///
+    /// # Errors
+    /// The address is in use or not ours, no module serves UDP ([`Builder::udp`](super::Builder::udp)), or the stack has
+    /// ended.
+    pub fn bind_udp(&self, local: SocketAddr) -> io::Result<UdpSocket> {
+        self.bind_udp_with(local, BindOptions::default())
+    }
+
+    /// A datagram socket, with options: the only peer that is heard, sizes.
+    ///
+    /// # Errors
+    /// As [`bind_udp`](Self::bind_udp).
+    pub fn bind_udp_with(&self, local: SocketAddr, options: BindOptions) -> io::Result<UdpSocket> {
+        let (module, id, local) = self.shared().call(|state, wake| state.bind(local, options, wake))?;
+        let peer = Some(options.remote).filter(|remote| remote.port != 0).map(SocketAddr::from);
+        Ok(UdpSocket::new(self.clone(), (module, id), local, peer))
+    }
+
+    /// A datagram socket with one peer, at an end of ours that is chosen.
+    ///
+    /// # Errors
+    /// As [`bind_udp`](Self::bind_udp).
+    pub fn connect_udp(&self, remote: SocketAddr) -> io::Result<UdpSocket> {
+        let any: IpAddr =
+            if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let options = BindOptions { remote: remote.into(), ..BindOptions::default() };
+        self.bind_udp_with(SocketAddr::new(any, 0), options)
+    }
+
     /// Connects, and gives up after `timeout` with [`io::ErrorKind::TimedOut`].
     ///
     /// # Errors
@@ -109,7 +140,7 @@ impl Net {
             state.slots.add(id);
             Ok(id)
         })?;
-        Ok(TcpStream::opening(self.clone(), id, remote))
+        Ok(TcpStream::opening(self.clone(), id))
     }
 
     /// Sets an option of the instance, which is the default of connections to come.
@@ -147,6 +178,29 @@ impl Net {
     pub fn connections(&self) -> Vec<(SocketAddr, SocketAddr)> {
         let state = self.shared().lock();
         state.stack.connections().map(|(_, local, remote)| (local.into(), remote.into())).collect()
+    }
+
+    /// Every connection that is alive, at most `most`, with what the module knows of it. Takes a turn for every 200.
+    #[must_use]
+    pub fn connection_infos(&self, most: usize) -> Vec<ConnectionInfo> {
+        self.shared().call(|state, wake| {
+            let living: Vec<_> = state.stack.connections().take(most).collect();
+            let handles: Vec<_> = living.iter().map(|(handle, ..)| *handle).collect();
+            let infos = state.ask_each(&handles, wake);
+            let both = living.into_iter().zip(infos);
+            let found = both.filter_map(|((handle, local, remote), info)| {
+                let (unread, unacknowledged) = state.stack.queued(handle);
+                let (local, remote) = (local.into(), remote.into());
+                Some(ConnectionInfo { local, remote, unread, unacknowledged, tcp: info? })
+            });
+            found.collect()
+        })
+    }
+
+    /// Where listeners are.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        self.shared().lock().slots.listening().collect()
     }
 
     /// Whether turns are still taken.

@@ -2,6 +2,7 @@
 
 use bulkhead_wit::registry::{census, info};
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 macro_rules! convert {
@@ -184,6 +185,22 @@ figures! {
         /// Echo requests answered.
         echoes: ECHOES, count;
     }
+}
+
+/// A connection as the host and the module know it: see [`Net::connection_infos`](super::Net::connection_infos).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// Our end.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+    /// Bytes that the application has not read.
+    pub unread: u64,
+    /// Bytes that the application wrote and the peer has not acknowledged.
+    pub unacknowledged: u64,
+    /// What the module knows.
+    pub tcp: TcpInfo,
 }
 
 impl TcpInfo {

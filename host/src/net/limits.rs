@@ -12,3 +12,11 @@ pub(super) const RETRY: Duration = Duration::from_millis(1);
 pub(super) const ABANDONED: Duration = Duration::from_secs(10);
 /// Frames that one way of a pair of devices holds.
 pub(super) const PAIR_FRAMES: usize = 8192;
+/// Frames that wait for one of several modules, or that turn round since they are sent to ourselves.
+pub(super) const ROUTED_FRAMES: usize = 256;
+/// Tasks that wait on the same socket, beside the first reader and the first writer.
+pub(super) const WAITERS: usize = 64;
+/// Modules beside the first one.
+pub(super) const BESIDE: usize = 8;
+/// Questions about connections in one turn.
+pub(super) const QUESTIONS: usize = 200;

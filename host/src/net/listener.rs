@@ -59,7 +59,7 @@ impl TcpListener {
         });
         accepted.map_ok(|accepted| {
             let remote = accepted.remote.into();
-            (TcpStream::open(self.net.clone(), accepted.stream, accepted.local.into(), remote), remote)
+            (TcpStream::open(self.net.clone(), accepted.stream), remote)
         })
     }
 

@@ -7,7 +7,7 @@
 //!
 //! | who waits | how |
 //! |---|---|
-//! | async tasks | [`TcpListener`], [`TcpStream`]: tokio's `AsyncRead` and `AsyncWrite` |
+//! | async tasks | [`TcpListener`], [`TcpStream`]: tokio's `AsyncRead` and `AsyncWrite`; [`UdpSocket`] |
 //! | threads | [`blocking`]: std's `Read` and `Write`, with timeouts |
 //! | the driver | the device's readiness, a timer of nanoseconds (`timerfd`), wakers of sockets |
 //!
@@ -16,7 +16,14 @@
 //! driver sleeps ([`Builder::turns_in_calls`]); or application tasks and the driver share one current-thread runtime.
 //! Either saves a wake-up per message.
 //!
-//! **Memory and bounds.** Two wakers a stream, one a listener; buffers are those of [`Sizes`](crate::Sizes), which grow
+//! **Several modules.** Beside the first module others can serve other protocols ([`Builder::udp`],
+//! [`Builder::beside`]), each in an instance and behind a wall of its own: when one fails, nothing of the others is
+//! disturbed. Each frame goes to the module that serves its protocol.
+//!
+//! **Ourselves.** What is sent to an address of the stack's own turns round in the host and arrives as from a wire, so
+//! connecting to oneself works as everywhere (but not from a port to itself).
+//!
+//! **Memory and bounds.** Two wakers a stream, and more only where more tasks wait on one; buffers are those of [`Sizes`](crate::Sizes), which grow
 //! only as the module asks.
 //!
 //! **Cancellation.** A future that is dropped has moved no byte that it did not report. A dropped connect resets what
@@ -34,6 +41,7 @@ mod info;
 mod limits;
 mod listener;
 mod pair;
+mod router;
 mod shared;
 mod slots;
 mod split;
@@ -41,14 +49,16 @@ mod state;
 mod stream;
 mod summary;
 mod timer;
+mod udp;
 
 pub use builder::Builder;
 pub use driver::Driver;
 pub use end::NetError;
 pub use handle::Net;
-pub use info::{Census, TcpInfo, TcpState};
+pub use info::{Census, ConnectionInfo, TcpInfo, TcpState};
 pub use listener::{Incoming, TcpListener};
 pub use pair::{PairDevice, pair};
 pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use stream::TcpStream;
-pub use summary::Summary;
+pub use summary::{ModuleSummary, Summary};
+pub use udp::UdpSocket;

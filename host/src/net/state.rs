@@ -1,15 +1,17 @@
 //! What stands behind the lock: the stack, its device, and who waits.
 
 use super::end::NetError;
-use super::info::Census;
-use super::limits::{ANSWER_TURNS, RETRY};
+use super::info::{Census, TcpInfo};
+use super::limits::{ANSWER_TURNS, QUESTIONS, RETRY};
+use super::router::Router;
 use super::slots::{Slots, Wake};
-use super::summary::Summary;
+use super::summary::{ModuleSummary, Summary};
 use super::timer::Timer;
 use crate::device::Device;
 use crate::error::StreamError;
-use crate::stack::{ListenOptions, ListenerId, Stack, StreamId};
-use bulkhead_wit::{Endpoint, NEVER, Time};
+use crate::stack::{BindOptions, ListenOptions, ListenerId, SocketId, Stack, StreamId};
+use bulkhead_wit::registry::protocol;
+use bulkhead_wit::{Endpoint, Handle, NEVER, Time};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -29,7 +31,9 @@ enum Phase {
 /// The stack, its device, and who waits.
 pub(super) struct State {
     pub(super) stack: Stack,
-    device: Box<dyn Device>,
+    /// Modules beside it, each a stack of its own: one that fails takes nothing of the others with it.
+    beside: Vec<Stack>,
+    router: Router,
     pub(super) slots: Slots,
     timer: Timer,
     clock: Instant,
@@ -57,10 +61,16 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(stack: Stack, device: Box<dyn Device>, turns_in_calls: bool) -> io::Result<Self> {
+    pub(super) fn new(
+        stack: Stack,
+        beside: Vec<Stack>,
+        router: Router,
+        turns_in_calls: bool,
+    ) -> io::Result<Self> {
         Ok(Self {
             stack,
-            device,
+            beside,
+            router,
             slots: Slots::default(),
             timer: Timer::new()?,
             clock: Instant::now(),
@@ -81,7 +91,28 @@ impl State {
     }
 
     pub(super) fn device(&self) -> &dyn Device {
-        &*self.device
+        self.router.device()
+    }
+
+    /// The module with this number; 0 is the first.
+    pub(super) fn module(&mut self, number: usize) -> &mut Stack {
+        match number.checked_sub(1).and_then(|number| self.beside.get_mut(number)) {
+            Some(stack) => stack,
+            None => &mut self.stack,
+        }
+    }
+
+    /// The module that serves an IP protocol.
+    pub(super) fn module_for(&self, protocol: u8) -> Option<usize> {
+        self.modules().position(|stack| stack.serves(protocol))
+    }
+
+    fn modules(&self) -> impl Iterator<Item = &Stack> {
+        std::iter::once(&self.stack).chain(&self.beside)
+    }
+
+    fn has_news(&self) -> bool {
+        self.router.waiting() > 0 || self.modules().any(Stack::has_news)
     }
 
     pub(super) fn timer(&mut self) -> &mut Timer {
@@ -113,34 +144,58 @@ impl State {
         }
         let now = self.now();
         self.note_gap(now);
-        let errors = self.stack.totals().device_errors;
-        let clock = self.clock;
-        let result = self.stack.turn_by(&mut || nanoseconds(clock.elapsed()), &mut *self.device);
+        let errors = self.device_errors();
+        let mut again = self.turn_modules(wake);
         self.is_turning = false;
         self.turns += 1;
-        while let Some((id, news)) = self.stack.next_ready() {
-            self.slots.ready(id, news, wake);
-        }
-        while let Some(id) = self.stack.next_ready_listener() {
-            self.slots.ready_listener(id, wake);
-        }
+        again |= self.router.waiting() > 0;
         self.turned = self.now();
-        self.deadline = self.stack.next_deadline();
-        if self.stack.totals().device_errors != errors {
+        self.deadline = self.modules().map(Stack::next_deadline).min().unwrap_or(NEVER);
+        if self.device_errors() != errors {
             self.deadline = self.deadline.min(self.turned + nanoseconds(RETRY));
         }
-        match result {
-            Ok(turn) => {
-                if turn.steps > 0 {
-                    self.worked = self.turned;
+        // Those that go on are not disturbed by one that has failed for good.
+        if self.modules().all(|stack| stack.fault().is_some())
+            && let Some(fault) = self.stack.fault().cloned()
+        {
+            self.finish(NetError::Fault(fault), wake);
+            return false;
+        }
+        again
+    }
+
+    fn device_errors(&self) -> u64 {
+        self.modules().map(|stack| stack.totals().device_errors).sum()
+    }
+
+    /// A turn of each module. The first that is alive reads the device, for all.
+    fn turn_modules(&mut self, wake: &mut Wake) -> bool {
+        let clock = self.clock;
+        let reader = self.modules().position(|stack| stack.fault().is_none());
+        let (mut again, mut has_worked) = (false, false);
+        let modules = std::iter::once(&mut self.stack).chain(&mut self.beside);
+        for (number, stack) in modules.enumerate() {
+            let mut port = self.router.port(number, reader == Some(number));
+            let result = stack.turn_by(&mut || nanoseconds(clock.elapsed()), &mut port);
+            let steps = result.as_ref().map_or(0, |turn| turn.steps);
+            has_worked |= steps > 0;
+            again |= result.is_ok_and(|turn| turn.again);
+            if number == 0 {
+                while let Some((id, news)) = stack.next_ready() {
+                    self.slots.ready(id, news, wake);
                 }
-                turn.again
+                while let Some(id) = stack.next_ready_listener() {
+                    self.slots.ready_listener(id, wake);
+                }
             }
-            Err(fault) => {
-                self.finish(NetError::Fault(fault), wake);
-                false
+            while let Some(id) = stack.next_ready_socket() {
+                self.slots.ready_socket((number, id), wake);
             }
         }
+        if has_worked {
+            self.worked = self.now();
+        }
+        again
     }
 
     /// How long the stack had something to do and nobody took a turn.
@@ -191,7 +246,7 @@ impl State {
     /// After a socket's call: if there are news for the module and the driver does not look anyway, it is woken, or the
     /// caller takes the turn.
     pub(super) fn tell_driver(&mut self, wake: &mut Wake) {
-        if self.driver.is_none() || !self.stack.has_news() {
+        if self.driver.is_none() || !self.has_news() {
             return;
         }
         if self.turns_in_calls {
@@ -214,6 +269,26 @@ impl State {
         }
         self.alive()?;
         Err(io::Error::new(io::ErrorKind::NotConnected, StreamError::Unknown))
+    }
+
+    /// What the module says of each of these connections; none where it is gone meanwhile.
+    pub(super) fn ask_each(&mut self, handles: &[Handle], wake: &mut Wake) -> Vec<Option<TcpInfo>> {
+        let mut found = Vec::with_capacity(handles.len());
+        for some in handles.chunks(QUESTIONS) {
+            some.iter().for_each(|handle| self.stack.ask_about(*handle));
+            for _ in 0..ANSWER_TURNS {
+                self.turn_here(wake);
+                if !self.stack.has_news() {
+                    break;
+                }
+            }
+            found.extend(
+                some.iter().map(|handle| {
+                    self.stack.take_answer(*handle).map(|fields| TcpInfo::from_fields(&fields))
+                }),
+            );
+        }
+        found
     }
 
     // ---- listeners
@@ -240,17 +315,55 @@ impl State {
         Ok((id, local))
     }
 
+    /// Binds a datagram socket and has the module's word that it did: its module's number, its name, where it is.
+    pub(super) fn bind(
+        &mut self,
+        local: SocketAddr,
+        options: BindOptions,
+        wake: &mut Wake,
+    ) -> io::Result<(usize, SocketId, SocketAddr)> {
+        self.alive()?;
+        if self.phase != Phase::Running {
+            return Err(NetError::Shutdown.into());
+        }
+        let number = self.module_for(protocol::UDP).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::Unsupported, "no module here serves UDP: see `Builder::udp`")
+        })?;
+        let local = if local.port() == 0 { self.free_datagram_port(number, local)? } else { local };
+        let id = self.module(number).bind(Endpoint::from(local), options)?;
+        self.turn_here(wake);
+        if let Err(error) = self.alive().and_then(|()| Ok(self.module(number).is_bound_still(id)?)) {
+            self.module(number).unbind(id);
+            return Err(error);
+        }
+        self.slots.add_socket((number, id));
+        Ok((number, id, local))
+    }
+
+    fn free_datagram_port(&mut self, number: usize, mut local: SocketAddr) -> io::Result<SocketAddr> {
+        let ports = self.ephemeral_ports();
+        let stack = self.module(number);
+        let port = ports.into_iter().find(|port| !stack.is_bound(*port)).ok_or(StreamError::Exhausted)?;
+        local.set_port(port);
+        Ok(local)
+    }
+
     /// The same address with an ephemeral port that no listener has.
     fn free_port(&self, mut local: SocketAddr) -> io::Result<SocketAddr> {
+        let ports = self.ephemeral_ports();
+        let port =
+            ports.into_iter().find(|port| !self.slots.is_listened(*port)).ok_or(StreamError::Exhausted)?;
+        local.set_port(port);
+        Ok(local)
+    }
+
+    /// Every port that may be chosen, from another one on each time.
+    fn ephemeral_ports(&self) -> impl IntoIterator<Item = u16> + use<> {
         let config = &self.stack.options().config;
         let (first, last) = (config.ports_first.max(1), config.ports_last);
         let count = u64::from(last.saturating_sub(first)) + 1;
         let start = (config.seed.1 ^ self.turns) % count;
-        let mut ports =
-            (start..start + count).filter_map(|n| u16::try_from(u64::from(first) + n % count).ok());
-        let port = ports.find(|port| !self.slots.is_listened(*port)).ok_or(StreamError::Exhausted)?;
-        local.set_port(port);
-        Ok(local)
+        (start..start + count).filter_map(move |n| u16::try_from(u64::from(first) + n % count).ok())
     }
 
     pub(super) fn unlisten(&mut self, id: ListenerId) {
@@ -339,22 +452,26 @@ impl State {
 
     /// What was done so far; the module's own figures are those of the latest census.
     pub(super) fn summary(&self) -> Summary {
-        let (totals, cost) = (self.stack.totals(), self.stack.cost());
+        let totals = self.stack.totals();
+        let modules: Vec<ModuleSummary> = self.modules().map(ModuleSummary::of).collect();
+        let dropped = |stack: &Stack| stack.split_counters().dropped_in_all() + stack.join_counters().dropped;
         Summary {
             connections: totals.connections,
             ended: totals.ended,
             bytes_in: totals.bytes_in,
             bytes_out: totals.bytes_out,
             census: self.census,
-            steps: cost.steps,
-            module_time: Duration::from_nanos(cost.wall_ns),
+            steps: modules.iter().map(|module| module.steps).sum(),
+            module_time: modules.iter().map(|module| module.time).sum(),
             running: self.clock.elapsed(),
             turns: self.turns,
             longest_gap: Duration::from_nanos(self.longest_gap),
-            device_errors: totals.device_errors,
-            drops: self.stack.split_counters().dropped_in_all() + self.stack.join_counters().dropped,
-            faults: self.stack.fault_count(),
-            incidents: self.stack.incidents().cloned().collect(),
+            device_errors: self.device_errors(),
+            drops: self.modules().map(dropped).sum::<u64>() + self.router.drops(),
+            faults: modules.iter().map(|module| module.faults).sum(),
+            memory: self.modules().map(Stack::memory).sum(),
+            modules,
+            incidents: self.modules().flat_map(Stack::incidents).cloned().collect(),
             fault: self.stack.fault().cloned(),
         }
     }

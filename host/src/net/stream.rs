@@ -10,18 +10,18 @@ use crate::error::StreamError;
 use crate::stack::StreamId;
 use crate::streams::Readiness;
 use bulkhead_wit::registry::setting;
-use bulkhead_wit::{NEVER, Setting, Time};
+use bulkhead_wit::{Endpoint, NEVER, Setting, Time};
+use bytes::Bytes;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 
-/// A connection. One task reads and one writes at a time: a third one that waits takes the place of another, which is
-/// woken and asks again.
+/// A connection. Usually one task reads and one writes; when several wait on the same side, all are woken and ask again.
 ///
 /// Dropping it closes in kind: what was written is delivered (see [`set_linger`](Self::set_linger)), and the peer is
 /// told by a reset if bytes were left unread (RFC 2525 2.17).
@@ -29,21 +29,18 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 pub struct TcpStream {
     net: Net,
     id: StreamId,
-    local: SocketAddr,
-    peer: SocketAddr,
     is_open: bool,
     linger: AtomicU64,
 }
 
 impl TcpStream {
-    pub(super) fn open(net: Net, id: StreamId, local: SocketAddr, peer: SocketAddr) -> Self {
-        Self { net, id, local, peer, is_open: true, linger: AtomicU64::new(NEVER) }
+    pub(super) fn open(net: Net, id: StreamId) -> Self {
+        Self { net, id, is_open: true, linger: AtomicU64::new(NEVER) }
     }
 
     /// On its way to be open: reset if it is dropped before.
-    pub(super) fn opening(net: Net, id: StreamId, peer: SocketAddr) -> Self {
-        let local = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-        Self { net, id, local, peer, is_open: false, linger: AtomicU64::new(NEVER) }
+    pub(super) fn opening(net: Net, id: StreamId) -> Self {
+        Self { net, id, is_open: false, linger: AtomicU64::new(NEVER) }
     }
 
     fn shared(&self) -> &Shared {
@@ -52,17 +49,12 @@ impl TcpStream {
 
     pub(super) fn poll_opened(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let id = self.id;
-        let ends = self.poll(Side::Write, context, |state| match state.stack.is_open(id) {
-            Ok(true) => Ok(state.stack.ends(id)),
+        let opened = self.poll(Side::Write, context, |state| match state.stack.is_open(id) {
+            Ok(true) => Ok(()),
             Ok(false) => Err(StreamError::WouldBlock),
             Err(error) => Err(error),
         });
-        ends.map_ok(|ends| {
-            self.is_open = true;
-            if let Some((local, _)) = ends {
-                self.local = local.into();
-            }
-        })
+        opened.map_ok(|()| self.is_open = true)
     }
 
     /// Does `call`, or waits on `side` if it would block.
@@ -117,6 +109,37 @@ impl TcpStream {
         self.attempt(|state| state.stack.read(self.id, into))
     }
 
+    /// As [`try_read`](Self::try_read), into several slices.
+    ///
+    /// # Errors
+    /// As [`try_read`](Self::try_read).
+    pub fn try_read_vectored(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.attempt(|state| read_slices(state, self.id, slices))
+    }
+
+    pub(super) fn poll_read_slices(
+        &self,
+        context: &mut Context<'_>,
+        slices: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll(Side::Read, context, |state| read_slices(state, self.id, slices))
+    }
+
+    /// Waits for bytes and takes them as they lie in memory, at most `most` (at least 1): without a copy where a whole
+    /// frame was kept, which with large segments is the rule. Empty is the end of the stream.
+    ///
+    /// The bytes keep their frame (64 KiB) from being used again: hand them on and let go. When three quarters of all
+    /// frames are held, copies are given instead, so that a hoarder does not stop the stack.
+    ///
+    /// # Errors
+    /// Why the connection ended.
+    ///
+    /// # Cancellation
+    /// Nothing is taken.
+    pub async fn read_bytes(&self, most: usize) -> io::Result<Bytes> {
+        poll_fn(|context| self.poll(Side::Read, context, |state| state.stack.read_bytes(self.id, most))).await
+    }
+
     /// Copies what is there without taking it, and waits for the first byte or the end (0).
     ///
     /// # Errors
@@ -161,6 +184,19 @@ impl TcpStream {
     /// As [`try_write`](Self::try_write).
     pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.attempt(|state| write_slices(state, self.id, slices))
+    }
+
+    /// Waits for space and queues as much of `bytes` as there is space for, without a copy from 4 KiB on: the memory is held
+    /// until the peer has acknowledged it. What was queued is taken from the front of `bytes`, and its length returned.
+    ///
+    /// # Errors
+    /// Why nothing can be written any more.
+    ///
+    /// # Cancellation
+    /// `bytes` is as it was.
+    pub async fn write_bytes(&self, bytes: &mut Bytes) -> io::Result<usize> {
+        poll_fn(|context| self.poll(Side::Write, context, |state| state.stack.write_bytes(self.id, bytes)))
+            .await
     }
 
     /// Ends the stream after what was written; reading goes on.
@@ -225,13 +261,18 @@ impl TcpStream {
     /// Our end.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.ends().0.into()
     }
 
     /// The peer's end.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
-        self.peer
+        self.ends().1.into()
+    }
+
+    /// The stack knows them as long as the stream is held, whatever became of the connection.
+    fn ends(&self) -> (Endpoint, Endpoint) {
+        self.shared().lock().stack.ends(self.id).unwrap_or_default()
     }
 
     /// Sets an option: numbers and values as in [`registry::setting`](bulkhead_wit::registry::setting). A module that
@@ -317,6 +358,23 @@ fn write_slices(state: &mut State, id: StreamId, slices: &[IoSlice<'_>]) -> Resu
         }
     }
     Ok(written)
+}
+
+fn read_slices(state: &mut State, id: StreamId, slices: &mut [IoSliceMut<'_>]) -> Result<usize, StreamError> {
+    let mut count = 0;
+    for slice in slices.iter_mut().filter(|slice| !slice.is_empty()) {
+        match state.stack.read(id, slice) {
+            Ok(read) => {
+                count += read;
+                if read < slice.len() {
+                    break;
+                }
+            }
+            Err(_) if count > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(count)
 }
 
 fn ready_of(now: Readiness, interest: Interest) -> Ready {

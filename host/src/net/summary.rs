@@ -2,6 +2,7 @@
 
 use super::info::Census;
 use crate::fault::Fault;
+use crate::stack::Stack;
 use crate::supervise::Incident;
 use std::fmt;
 use std::sync::Arc;
@@ -40,8 +41,41 @@ pub struct Summary {
     pub faults: u64,
     /// The newest of them, oldest first.
     pub incidents: Vec<Incident>,
-    /// The fault that ended the stack, if one did.
+    /// The fault that ended the first module, if one did.
     pub fault: Option<Arc<Fault>>,
+    /// Bytes that streams and arrived frames hold, and buffers kept for them.
+    pub memory: usize,
+    /// Each module on its own, the first one in front.
+    pub modules: Vec<ModuleSummary>,
+}
+
+/// What one of the modules has done.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ModuleSummary {
+    /// What it is called.
+    pub name: String,
+    /// Calls into it.
+    pub steps: u64,
+    /// Wall clock time inside it, the crossings included.
+    pub time: Duration,
+    /// How often it failed.
+    pub faults: u64,
+    /// The fault that ended it, if one did.
+    pub fault: Option<Arc<Fault>>,
+}
+
+impl ModuleSummary {
+    pub(super) fn of(stack: &Stack) -> Self {
+        let cost = stack.cost();
+        Self {
+            name: stack.description().name.clone(),
+            steps: cost.steps,
+            time: Duration::from_nanos(cost.wall_ns),
+            faults: stack.fault_count(),
+            fault: stack.fault().cloned(),
+        }
+    }
 }
 
 impl Summary {

@@ -114,6 +114,7 @@ impl Stack {
                     stream.urgent = Some(urgent.at);
                 }
             }
+            Event::Warned(warning) if self.datagrams.warn(warning.connection, warning.reason) => {}
             Event::Warned(warning) => {
                 let what = reason::name(warning.reason).unwrap_or("unknown");
                 tracing::debug!(connection = ?warning.connection, what, value = warning.value, "warned");
@@ -162,6 +163,11 @@ impl Stack {
                     listening.end = Some(error);
                     self.ready_listeners.push_back(listener);
                 }
+            }
+            Some(Call::Bind(bind)) => {
+                let socket = bind.socket;
+                self.ledgers.sockets.remove(&socket);
+                self.datagrams.fail(socket, error);
             }
             Some(call) => tracing::debug!(?call, %error, "a call failed"),
             None => {}

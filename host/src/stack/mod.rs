@@ -5,6 +5,7 @@
 //! calls only move bytes and numbers, and the next turn tells the module.
 
 mod answers;
+mod datagrams;
 pub mod door;
 mod news;
 mod readiness;
@@ -12,6 +13,7 @@ mod sizes;
 mod sockets;
 mod table;
 
+pub use datagrams::{BindOptions, DATAGRAM_COST, SOCKETS, SocketId};
 pub use door::{DoorCounters, Level};
 pub use readiness::Readiness;
 pub use sizes::Sizes;
@@ -26,7 +28,11 @@ use crate::placement::{Instance, StepCost};
 use crate::split::{Arrived, Split, SplitCounters};
 use crate::streams::{Blocks, HoldBytes};
 use crate::supervise::Supervisor;
-use bulkhead_wit::{Address, Batch, Call, Config, Endpoint, Handle, Outputs, Prefix, Setting, Time, limits};
+use bulkhead_wit::{
+    Address, Batch, Call, Config, Description, Endpoint, Handle, Outputs, Prefix, Setting, Time, limits,
+    registry,
+};
+use datagrams::Datagrams;
 use sockets::Listening;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -104,6 +110,7 @@ pub struct Stack {
     pub(crate) holds: Holds,
     pub(crate) streams: Table,
     pub(crate) hold_bytes: HoldBytes,
+    pub(crate) datagrams: Datagrams,
     pub(crate) blocks: Blocks,
     pub(crate) join: Join,
     /// Datagrams put together from fragments, for the next step.
@@ -151,6 +158,7 @@ impl Stack {
             holds: Holds::default(),
             streams: Table::default(),
             hold_bytes: HoldBytes::default(),
+            datagrams: Datagrams::default(),
             blocks: Blocks::default(),
             join: Join::new(options.config.seed.0 ^ options.config.seed.3),
             resubmitted: VecDeque::new(),
@@ -214,6 +222,19 @@ impl Stack {
         &self.options
     }
 
+    /// Whether the module says that it serves an IP protocol.
+    #[must_use]
+    pub fn serves(&self, protocol: u8) -> bool {
+        let services = &self.instance.description().serves;
+        services.iter().any(|s| s.kind == registry::service::IP_PROTOCOL && s.value == u16::from(protocol))
+    }
+
+    /// What the module says of itself.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        self.instance.description()
+    }
+
     /// Connections that are alive, as the host knows them: handle, our end, the peer's.
     pub fn connections(&self) -> impl Iterator<Item = (Handle, Endpoint, Endpoint)> {
         self.ledgers.living().map(|(_, ledger)| (ledger.handle, ledger.local, ledger.remote))
@@ -261,11 +282,13 @@ impl Stack {
         self.former_cost = self.cost();
         self.instance = instance;
         self.calls.extend(self.listeners.values_mut().filter_map(Listening::again));
+        self.calls.extend(self.datagrams.again());
         true
     }
 
     /// Nothing follows any more: listeners are told too.
     pub(crate) fn give_up(&mut self, fault: Arc<Fault>) {
+        self.datagrams.end_all(&StreamError::Fault(Arc::clone(&fault)));
         self.fault = Some(fault);
         self.ready_listeners.extend(self.listeners.keys());
     }

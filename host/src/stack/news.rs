@@ -7,7 +7,7 @@ use bulkhead_wit::{Call, Close, MarkAt, Position, Prefix, limits};
 impl Stack {
     /// Whether the module has not been told everything yet.
     pub(crate) fn has_news(&self) -> bool {
-        !self.calls.is_empty() || !self.dirty.is_empty()
+        !self.calls.is_empty() || !self.dirty.is_empty() || self.datagrams.has_news()
     }
 
     /// The link's MTU may change at run time: the module is told, and held to it, from the same step on.
@@ -71,7 +71,7 @@ impl Stack {
                     }
                 }
                 Call::Unlisten(listener) => drop(self.ledgers.listeners.remove(listener)),
-                _ => {}
+                call => self.note_socket_call(call),
             }
             self.batch.calls.push(call);
         }

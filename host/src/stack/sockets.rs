@@ -4,11 +4,12 @@ use super::Stack;
 use super::door::{Level, SHORT_WRITE};
 use crate::error::StreamError;
 use crate::inspect::Stage;
-use crate::streams::{Readiness, Sizes, Stream};
+use crate::streams::{Blocks, Readiness, SendQueue, Sizes, Stream};
 use bulkhead_wit::{
     Address, Allow, Call, Change, Close, Decide, Endpoint, Handle, Listen, Listening as How, MarkAt, Open,
     Setting, Time, Verdict,
 };
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -24,6 +25,17 @@ impl StreamId {
     #[must_use]
     pub fn index(self) -> usize {
         self.index as usize
+    }
+
+    /// Which of the streams that have had this index it is; never 0.
+    #[cfg(feature = "net")]
+    pub(crate) fn generation(self) -> u32 {
+        self.generation
+    }
+
+    #[cfg(feature = "net")]
+    pub(crate) fn from_parts(index: usize, generation: u32) -> Self {
+        Self { index: index as u32, generation }
     }
 }
 
@@ -202,6 +214,20 @@ impl Stack {
         self.has_read(id, count, into.is_empty())
     }
 
+    /// Takes what is there, at most `most` bytes (at least 1), without a copy where a whole frame was kept; empty is the
+    /// end of the stream. While such bytes live, so does the frame that they lie in: when three quarters of all frames are
+    /// held, copies are given instead.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_bytes(&mut self, id: StreamId, most: usize) -> Result<Bytes, StreamError> {
+        let lend = !self.pool.is_pressed();
+        let stream = self.streams.held(id).ok_or(StreamError::Unknown)?;
+        let taken = stream.receive.take(most.max(1), lend, &mut self.blocks);
+        self.has_read(id, taken.len(), false)?;
+        Ok(taken)
+    }
+
     /// Shows what is there without taking it; empty is the end of the stream. To be followed by
     /// [`consume`](Self::consume).
     ///
@@ -266,6 +292,28 @@ impl Stack {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn write_marked(&mut self, id: StreamId, bytes: &[u8], marks: MarkAt) -> Result<usize, StreamError> {
+        self.append(id, bytes.len(), marks, |queue, space, blocks| queue.write(bytes, space, blocks))
+    }
+
+    /// As [`write`](Self::write), without a copy where there is enough to be worth it; takes from `bytes` what it
+    /// reports.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_bytes(&mut self, id: StreamId, bytes: &mut Bytes) -> Result<usize, StreamError> {
+        let count = self
+            .append(id, bytes.len(), MarkAt::PUSH, |queue, space, blocks| queue.lend(bytes, space, blocks))?;
+        drop(bytes.split_to(count));
+        Ok(count)
+    }
+
+    fn append(
+        &mut self,
+        id: StreamId,
+        length: usize,
+        marks: MarkAt,
+        write: impl FnOnce(&mut SendQueue, u64, &mut Blocks) -> usize,
+    ) -> Result<usize, StreamError> {
         let is_short = self.level() >= Level::Short;
         let left = self.options.memory.saturating_sub(self.blocks.held()) as u64;
         let stream = self.streams.held(id).ok_or(StreamError::Unknown)?;
@@ -280,7 +328,7 @@ impl Stack {
             (true, 0) => stream.space().min(SHORT_WRITE),
             (true, _) => 0,
         };
-        if bytes.is_empty() {
+        if length == 0 {
             return Ok(0);
         }
         if space == 0 {
@@ -289,8 +337,8 @@ impl Stack {
             }
             return Err(StreamError::WouldBlock);
         }
-        let count = stream.send.write(bytes, space, &mut self.blocks);
-        let marks = if count < bytes.len() { MarkAt::WAITING } else { marks };
+        let count = write(&mut stream.send, space, &mut self.blocks);
+        let marks = if count < length { MarkAt::WAITING } else { marks };
         self.mark(id.index, marks);
         Ok(count)
     }
@@ -378,6 +426,24 @@ impl Stack {
     pub fn take_info(&mut self, id: Option<StreamId>) -> Option<Vec<u64>> {
         let of = self.info_handle(id)?;
         self.answers.remove(&of)
+    }
+
+    /// As [`ask_info`](Self::ask_info), about any living connection, whoever holds it.
+    #[cfg(feature = "net")]
+    pub(crate) fn ask_about(&mut self, connection: Handle) {
+        self.call(Call::Query(connection));
+    }
+
+    #[cfg(feature = "net")]
+    pub(crate) fn take_answer(&mut self, connection: Handle) -> Option<Vec<u64>> {
+        self.answers.remove(&connection)
+    }
+
+    /// Bytes that wait on both sides of a living connection: to be read, and to be acknowledged.
+    #[must_use]
+    pub fn queued(&self, connection: Handle) -> (u64, u64) {
+        let stream = self.ledgers.find(connection).and_then(|index| self.streams.get(index));
+        stream.map_or((0, 0), |stream| (stream.receive.readable(), stream.send.held()))
     }
 
     fn info_handle(&mut self, id: Option<StreamId>) -> Option<Handle> {
@@ -514,7 +580,7 @@ impl Stack {
         self.ledgers.get(index).map_or(Handle::INSTANCE, |ledger| ledger.handle)
     }
 
-    fn alive(&self) -> Result<(), StreamError> {
+    pub(super) fn alive(&self) -> Result<(), StreamError> {
         match &self.fault {
             Some(fault) => Err(StreamError::Fault(Arc::clone(fault))),
             None => Ok(()),

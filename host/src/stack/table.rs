@@ -22,7 +22,7 @@ impl Table {
             self.entries.resize_with(at + 1, Entry::default);
         }
         let entry = &mut self.entries[at];
-        entry.generation = entry.generation.wrapping_add(1);
+        entry.generation = entry.generation.wrapping_add(1).max(1);
         entry.stream = Some(Box::new(stream));
         StreamId { index, generation: entry.generation }
     }

@@ -39,6 +39,16 @@ impl Blocks {
         }
     }
 
+    /// Memory that is not ours is in use, and counts.
+    pub(super) fn borrow(&mut self, length: usize) {
+        self.held += length;
+    }
+
+    /// Memory that is not ours is in use no longer.
+    pub(super) fn restore(&mut self, length: usize) {
+        self.held = self.held.saturating_sub(length);
+    }
+
     /// Bytes of the blocks that are in use.
     #[must_use]
     pub fn held(&self) -> usize {

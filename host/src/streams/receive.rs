@@ -5,6 +5,7 @@
 
 use super::blocks::{self, Blocks};
 use crate::frame::FrameSlice;
+use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// Payloads from this size on are kept by reference to their frame; smaller ones are copied together, since a
@@ -151,6 +152,22 @@ impl ReceiveStream {
             self.consume(count, blocks);
         }
         filled
+    }
+
+    /// Takes the next bytes, at most `most`: without a copy where they are kept by reference and `lend` allows it.
+    pub fn take(&mut self, most: usize, lend: bool, blocks: &mut Blocks) -> Bytes {
+        let next = self.peek();
+        let next = &next[..next.len().min(most)];
+        let count = next.len();
+        let taken = match self.chunks.front() {
+            Some(Chunk { at, data: Data::Kept(slice) }) if lend => {
+                let from = (self.consumed - at) as usize;
+                Bytes::from_owner(slice.slice(from..from + count))
+            }
+            _ => Bytes::copy_from_slice(next),
+        };
+        self.consume(count, blocks);
+        taken
     }
 
     /// Copies out as much as fits, and leaves it readable.

@@ -3,17 +3,32 @@
 //! Offsets count from the stream's first byte. Sequence numbers are not known here.
 
 use super::blocks::{self, Blocks};
+use super::receive::KEEP_MIN;
+use bytes::Bytes;
 use std::collections::VecDeque;
+
+#[derive(Debug)]
+enum Data {
+    Copied(Vec<u8>),
+    Lent(Bytes),
+}
 
 #[derive(Debug)]
 struct Chunk {
     at: u64,
-    bytes: Vec<u8>,
+    data: Data,
 }
 
 impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::Copied(bytes) => bytes,
+            Data::Lent(bytes) => bytes,
+        }
+    }
+
     fn end(&self) -> u64 {
-        self.at + self.bytes.len() as u64
+        self.at + self.bytes().len() as u64
     }
 }
 
@@ -43,17 +58,31 @@ impl SendQueue {
         let wanted = bytes.len().min(usize::try_from(space).unwrap_or(usize::MAX));
         let mut rest = &bytes[..wanted];
         while !rest.is_empty() {
-            let spare = self.chunks.back().map_or(0, |last| last.bytes.capacity() - last.bytes.len());
-            if spare == 0 {
-                self.chunks.push_back(Chunk { at: self.written, bytes: blocks.take(rest.len()) });
-                continue;
-            }
-            let Some(last) = self.chunks.back_mut() else { break };
-            let (now, later) = rest.split_at(spare.min(rest.len()));
-            last.bytes.extend_from_slice(now);
+            let last = match self.chunks.back_mut() {
+                Some(Chunk { data: Data::Copied(last), .. }) if last.len() < last.capacity() => last,
+                _ => {
+                    let data = Data::Copied(blocks.take(rest.len()));
+                    self.chunks.push_back(Chunk { at: self.written, data });
+                    continue;
+                }
+            };
+            let (now, later) = rest.split_at((last.capacity() - last.len()).min(rest.len()));
+            last.extend_from_slice(now);
             self.written += now.len() as u64;
             rest = later;
         }
+        wanted
+    }
+
+    /// As [`write`](Self::write), without a copy of what is worth keeping by reference.
+    pub fn lend(&mut self, bytes: &Bytes, space: u64, blocks: &mut Blocks) -> usize {
+        let wanted = bytes.len().min(usize::try_from(space).unwrap_or(usize::MAX));
+        if wanted < KEEP_MIN {
+            return self.write(bytes, space, blocks);
+        }
+        blocks.borrow(wanted);
+        self.chunks.push_back(Chunk { at: self.written, data: Data::Lent(bytes.slice(..wanted)) });
+        self.written += wanted as u64;
         wanted
     }
 
@@ -63,9 +92,10 @@ impl SendQueue {
         let end = at + u64::from(length);
         let first = self.chunks.partition_point(|chunk| chunk.end() <= at);
         self.chunks.range(first..).take_while(move |chunk| chunk.at < end).map(move |chunk| {
-            let from = at.saturating_sub(chunk.at).min(chunk.bytes.len() as u64);
-            let to = (end - chunk.at).min(chunk.bytes.len() as u64);
-            &chunk.bytes[from as usize..to as usize]
+            let bytes = chunk.bytes();
+            let from = at.saturating_sub(chunk.at).min(bytes.len() as u64);
+            let to = (end - chunk.at).min(bytes.len() as u64);
+            &bytes[from as usize..to as usize]
         })
     }
 
@@ -75,19 +105,26 @@ impl SendQueue {
         while self
             .chunks
             .front()
-            .is_some_and(|chunk| chunk.end() <= self.acknowledged && !chunk.bytes.is_empty())
+            .is_some_and(|chunk| chunk.end() <= self.acknowledged && !chunk.bytes().is_empty())
         {
             if let Some(chunk) = self.chunks.pop_front() {
-                blocks.give(chunk.bytes);
+                give_back(chunk, blocks);
             }
         }
     }
 
     /// Drops everything; the numbers stay.
     pub fn clear(&mut self, blocks: &mut Blocks) {
-        self.chunks.drain(..).for_each(|chunk| blocks.give(chunk.bytes));
+        self.chunks.drain(..).for_each(|chunk| give_back(chunk, blocks));
         self.chunks = VecDeque::new();
         self.acknowledged = self.written;
+    }
+}
+
+fn give_back(chunk: Chunk, blocks: &mut Blocks) {
+    match chunk.data {
+        Data::Copied(bytes) => blocks.give(bytes),
+        Data::Lent(bytes) => blocks.restore(bytes.len()),
     }
 }
 
@@ -118,7 +155,17 @@ mod tests {
         }
         queue.acknowledge(300_000, &mut blocks);
         assert_eq!((queue.held(), blocks.held()), (0, 0));
+        // Lent bytes lie between copied ones, and are counted while they are held.
+        let lent = Bytes::from(bytes[..50_000].to_vec());
+        assert_eq!(queue.write(b"ab", 10, &mut blocks), 2);
+        assert_eq!(queue.lend(&lent, 40_000, &mut blocks), 40_000);
+        assert_eq!(queue.lend(&lent.slice(40_000..40_003), 40_000, &mut blocks), 3);
+        assert!(blocks.held() >= 40_000);
+        let got: Vec<u8> = queue.slices(300_001, 40_004).flatten().copied().collect();
+        assert!(got[0] == b'b' && got[1..] == bytes[..40_003]);
+        queue.acknowledge(340_005, &mut blocks);
+        assert_eq!((queue.held(), blocks.held()), (0, 0));
         assert_eq!(queue.write(b"more", 2, &mut blocks), 2);
-        assert_eq!(queue.slices(300_000, 2).flatten().copied().collect::<Vec<_>>(), b"mo");
+        assert_eq!(queue.slices(340_005, 2).flatten().copied().collect::<Vec<_>>(), b"mo");
     }
 }

@@ -7,3 +7,4 @@ mod common;
 mod ends;
 mod faults;
 mod streams;
+mod udp;

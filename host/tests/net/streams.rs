@@ -199,3 +199,40 @@ async fn many_connections_at_once() {
     let echoed = serving.await.unwrap();
     assert_eq!(echoed.len(), COUNT);
 }
+
+#[tokio::test]
+async fn bytes_pass_without_copies_and_several_tasks_wait_on_one_side() {
+    use bytes::Bytes;
+    let (server, client) = stacks();
+    let (_listener, accepted, stream) = connected(&server, &client).await;
+    let accepted = std::sync::Arc::new(accepted);
+    let mut waiting = JoinSet::new();
+    for _ in 0..10 {
+        let accepted = std::sync::Arc::clone(&accepted);
+        waiting.spawn(async move { accepted.readable().await });
+    }
+    tokio::task::yield_now().await;
+    let sent = Bytes::from(pattern(3 << 20, 77));
+    let mut rest = sent.clone();
+    let writing = tokio::spawn(async move {
+        while !rest.is_empty() {
+            stream.write_bytes(&mut rest).await.unwrap();
+        }
+        stream
+    });
+    for ready in waiting.join_all().await {
+        ready.unwrap();
+    }
+    let mut got = Vec::new();
+    while got.len() < sent.len() {
+        let bytes = accepted.read_bytes(100_000).await.unwrap();
+        assert!(!bytes.is_empty() && bytes.len() <= 100_000);
+        got.extend_from_slice(&bytes);
+    }
+    assert!(got == sent);
+    drop(writing.await.unwrap());
+    assert!(accepted.read_bytes(1).await.unwrap().is_empty());
+    let mut parts = [[0; 2]; 3];
+    let mut slices = parts.each_mut().map(|part| std::io::IoSliceMut::new(part));
+    assert_eq!(accepted.try_read_vectored(&mut slices).unwrap(), 0);
+}

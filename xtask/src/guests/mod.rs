@@ -27,6 +27,7 @@ pub(crate) struct Guest {
 /// Every guest; another one is another line.
 const GUESTS: &[Guest] = &[
     Guest { package: "guest-tcp", imports: PROTOCOL_MODULE, memory_mib: 64 },
+    Guest { package: "guest-udp", imports: PROTOCOL_MODULE, memory_mib: 16 },
     // The same with defects, for the tests.
     Guest { package: "hostile-guest", imports: PROTOCOL_MODULE, memory_mib: 64 },
 ];
