@@ -20,8 +20,13 @@ impl Key {
         sip::<2, 4>(self, words)
     }
 
-    /// SipHash-1-3 of a connection's two ends: for tables.
+    /// SipHash-1-3 of a connection's two ends: for tables. IPv4 addresses are packed, so that there is less to hash;
+    /// the length, which is hashed too, tells the two forms apart.
     pub(crate) fn tuple(self, local: Endpoint, remote: Endpoint) -> u64 {
+        if local.address.is_v4() && remote.address.is_v4() {
+            let addresses = local.address.low << 32 | remote.address.low & 0xffff_ffff;
+            return sip::<1, 3>(self, &[addresses, ports(local, remote)]);
+        }
         sip::<1, 3>(self, &tuple_words(local, remote))
     }
 }
@@ -29,8 +34,11 @@ impl Key {
 /// Both ends as words.
 pub(crate) fn tuple_words(local: Endpoint, remote: Endpoint) -> [u64; 5] {
     let Address { high, low } = local.address;
-    let ports = u64::from(local.port) << 16 | u64::from(remote.port);
-    [high, low, remote.address.high, remote.address.low, ports]
+    [high, low, remote.address.high, remote.address.low, ports(local, remote)]
+}
+
+fn ports(local: Endpoint, remote: Endpoint) -> u64 {
+    u64::from(local.port) << 16 | u64::from(remote.port)
 }
 
 struct State([u64; 4]);

@@ -175,7 +175,7 @@ fn send(tables: &mut Tables, cx: &mut Context<'_>) {
 }
 
 /// The deadline, and whether the step stopped early.
-fn finish(tables: &Tables, cx: &mut Context<'_>) {
+fn finish(tables: &mut Tables, cx: &mut Context<'_>) {
     let outputs = &mut *cx.out.outputs;
     outputs.unfinished = !tables.ready.is_empty();
     (outputs.deadline, outputs.deadline_of) = match tables.timers.first() {

@@ -1,6 +1,8 @@
-//! All deadlines in one structure: an indexed four-ary heap, O(log n) to set, change or take away, and exact.
+//! All deadlines in one structure: an indexed four-ary heap, O(log n) amortised, and exact.
 //!
-//! Every entity (a connection, an embryo, ...) has one deadline here, the earliest of its own timers.
+//! Every entity (a connection, an embryo, ...) has one deadline here, the earliest of its own timers. Most changes put
+//! a deadline off (an acknowledgement restarts the retransmission timer), so an entry of the heap is only a bound: what is
+//! wished for stands apart, and the entry is put right when it comes to the top. Putting off costs one memory access.
 
 use crate::entity::Entity;
 use alloc::vec::Vec;
@@ -22,64 +24,78 @@ impl Entry {
     }
 }
 
+/// An entity's deadline, and where its entry stands.
+#[derive(Clone, Copy)]
+struct Wish {
+    at: Time,
+    place: u32,
+}
+
+const NO_WISH: Wish = Wish { at: NEVER, place: ABSENT };
+
 /// The deadlines of all entities.
 #[derive(Default)]
 pub(crate) struct Timers {
+    /// No entry is later than what is wished for.
     heap: Vec<Entry>,
-    /// Where in the heap an entity stands, by kind and number.
-    places: [Vec<u32>; Entity::KINDS],
+    /// By kind and number.
+    wishes: [Vec<Wish>; Entity::KINDS],
 }
 
 impl Timers {
     /// The earliest deadline and whose it is.
-    pub(crate) fn first(&self) -> Option<(Time, Entity)> {
-        self.heap.first().map(|entry| (entry.at, entry.entity))
+    pub(crate) fn first(&mut self) -> Option<(Time, Entity)> {
+        loop {
+            let &Entry { at, entity } = self.heap.first()?;
+            let wished = self.wish(entity).map_or(NEVER, |wish| wish.at);
+            if wished == at {
+                return Some((at, entity));
+            }
+            if wished == NEVER {
+                self.remove_first();
+            } else if let Some(first) = self.heap.first_mut() {
+                first.at = wished;
+                self.down(0);
+            }
+        }
     }
 
     /// Sets an entity's deadline, in place of the one before; [`NEVER`] takes it away.
     pub(crate) fn set(&mut self, entity: Entity, at: Time) {
-        match (self.place(entity), at) {
-            (None, NEVER) => {}
-            (None, _) => {
-                self.heap.push(Entry { at, entity });
-                self.up(self.heap.len() - 1);
-            }
-            (Some(place), NEVER) => self.remove(place),
-            (Some(place), _) => {
-                let Some(entry) = self.heap.get_mut(place) else { return };
-                let before = core::mem::replace(&mut entry.at, at);
-                if at < before {
-                    self.up(place);
-                } else if at > before {
-                    self.down(place);
-                }
-            }
+        let Some(wish) = self.wish(entity) else { return };
+        let before = core::mem::replace(&mut wish.at, at);
+        let place = wish.place;
+        if at >= before && place != ABSENT || at == NEVER {
+            return;
+        }
+        if place == ABSENT {
+            self.heap.push(Entry { at, entity });
+            self.up(self.heap.len() - 1);
+        } else if let Some(entry) = self.heap.get_mut(place as usize).filter(|entry| at < entry.at) {
+            entry.at = at;
+            self.up(place as usize);
         }
     }
 
-    fn place(&self, entity: Entity) -> Option<usize> {
-        let place = *self.places.get(entity.kind())?.get(entity.number() as usize)?;
-        (place != ABSENT).then_some(place as usize)
+    fn wish(&mut self, entity: Entity) -> Option<&mut Wish> {
+        let wishes = self.wishes.get_mut(entity.kind())?;
+        let number = entity.number() as usize;
+        if wishes.len() <= number {
+            wishes.resize(number + 1, NO_WISH);
+        }
+        wishes.get_mut(number)
     }
 
     fn note(&mut self, entity: Entity, place: u32) {
-        let Some(places) = self.places.get_mut(entity.kind()) else { return };
-        let number = entity.number() as usize;
-        if places.len() <= number {
-            places.resize(number + 1, ABSENT);
-        }
-        if let Some(slot) = places.get_mut(number) {
-            *slot = place;
+        if let Some(wish) = self.wish(entity) {
+            wish.place = place;
         }
     }
 
-    fn remove(&mut self, place: usize) {
-        let gone = self.heap.swap_remove(place);
+    fn remove_first(&mut self) {
+        let gone = self.heap.swap_remove(0);
         self.note(gone.entity, ABSENT);
-        if place < self.heap.len() {
-            self.up(place);
-            self.down(place);
-        }
+        self.down(0);
     }
 
     /// Moves the entry at `place` towards the root as far as it belongs, and notes where it stands.

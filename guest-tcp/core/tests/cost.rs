@@ -42,6 +42,8 @@ struct Driver {
     tcp: Tcp,
     batch: Batch,
     outputs: Outputs,
+    /// The most that any connection has written.
+    written: u64,
 }
 
 impl Driver {
@@ -66,6 +68,33 @@ impl Driver {
         self.batch.clear();
         self.batch.now += 10_000;
     }
+
+    /// A step, and the nanoseconds that it took.
+    fn timed_step(&mut self) -> u64 {
+        let before = Instant::now();
+        self.step();
+        before.elapsed().as_nanos() as u64
+    }
+
+    fn write(&mut self, connection: Handle, written: u64) {
+        self.written = self.written.max(written);
+        self.batch.positions.push(Position { connection, written, limit: 1 << 30, ..Position::default() });
+    }
+
+    /// The peers have got what was sent in the last step; how many segments that was.
+    fn take_acknowledgements(&self, remotes: &mut [Remote], handles: &[Handle]) -> u64 {
+        let mut segments = 0;
+        for send in self.outputs.sends.iter().filter(|send| send.source == Source::Queue) {
+            // Places are taken in order, the lowest first.
+            let which = Handle(send.of).slot() as usize;
+            assert_eq!(handles[which].0, send.of);
+            let at = send.header as usize + 24;
+            let seq = u32::from_be_bytes(self.outputs.headers[at..at + 4].try_into().expect("four"));
+            remotes[which].build.ack = seq.wrapping_add(send.length);
+            segments += u64::from(send.length.div_ceil(1460));
+        }
+        segments
+    }
 }
 
 fn open(number: u32) -> (Driver, Vec<Remote>, Vec<Handle>) {
@@ -73,7 +102,7 @@ fn open(number: u32) -> (Driver, Vec<Remote>, Vec<Handle>) {
     config.connections = 1 << 20;
     let mut tcp = Tcp::new();
     tcp.start(&config).expect("starts");
-    let mut driver = Driver { tcp, batch: Batch::default(), outputs: Outputs::default() };
+    let mut driver = Driver { tcp, batch: Batch::default(), outputs: Outputs::default(), written: 0 };
     driver.batch.now = SECOND;
     driver.batch.room = Room { sends: 1024, bytes: 64 << 20 };
     driver.batch.calls.push(Call::Listen(Listen {
@@ -115,67 +144,117 @@ fn open(number: u32) -> (Driver, Vec<Remote>, Vec<Handle>) {
     (driver, remotes, handles)
 }
 
-#[test]
-#[ignore = "prints figures"]
-fn cost_of_a_segment() {
-    for (number, active) in [(10_u32, 10_usize), (1000, 10), (100_000, 10), (1000, 1000), (100_000, 100_000)]
-    {
-        let started = Instant::now();
-        let (mut driver, mut remotes, handles) = open(number);
-        let opening = started.elapsed().as_nanos() as u64 / u64::from(number);
-        let mut segments = 0_u64;
-        let mut inside = 0_u64;
-        let mut at = 0;
-        let rounds = (200_000 / 32).max(active / 32);
-        for _ in 0..rounds {
-            for _ in 0..32 {
-                let frame = remotes[at % active].frame(ACK, 1460);
-                driver.inject(&frame);
-                at += 1;
-            }
-            let before = Instant::now();
-            driver.step();
-            inside += before.elapsed().as_nanos() as u64;
-            segments += 32;
+/// Nanoseconds inside the module, for each of some things.
+struct Figures {
+    open: u64,
+    receive: u64,
+    exchange: u64,
+    send: u64,
+    alone: u64,
+    saved: u64,
+}
+
+/// Segments of a step, as a busy device delivers them.
+const BATCH: usize = 32;
+
+/// One of `active` after the other: full segments in, nothing out but acknowledgements.
+fn receive(driver: &mut Driver, remotes: &mut [Remote], active: usize) -> u64 {
+    let (mut inside, mut at) = (0, 0);
+    let rounds = (200_000 / BATCH).max(active / BATCH);
+    for _ in 0..rounds {
+        for _ in 0..BATCH {
+            let frame = remotes[at % active].frame(ACK, 1460);
+            driver.inject(&frame);
+            at += 1;
         }
-        let mut saved = driver.tcp.save().len() as u64 / u64::from(number);
-        saved = saved.max(1);
-        let received = inside / segments;
-        // Now the other way: 64 KiB written, and its acknowledgements.
-        let mut written = vec![0_u64; active];
-        let (mut sends, mut inside) = (0_u64, 0_u64);
-        for round in 0..(20_000.max(active)) {
-            let which = round % active;
-            written[which] += 65_536;
-            driver.batch.positions.push(Position {
-                connection: handles[which],
-                written: written[which],
-                limit: 1 << 30,
-                ..Position::default()
-            });
-            let before = Instant::now();
-            driver.step();
-            inside += before.elapsed().as_nanos() as u64;
-            sends += driver.outputs.sends.len() as u64;
-            // Whatever was sent is acknowledged.
-            for send in &driver.outputs.sends {
-                if send.source == Source::Queue {
-                    let owner = handles.iter().position(|handle| handle.0 == send.of);
-                    let Some(owner) = owner.filter(|_| active <= 1000) else { continue };
-                    let seq = send.header as usize + 24;
-                    let seq =
-                        u32::from_be_bytes(driver.outputs.headers[seq..seq + 4].try_into().expect("four"));
-                    let build = &mut remotes[owner].build;
-                    build.ack = seq.wrapping_add(send.length);
-                }
-            }
+        inside += driver.timed_step();
+    }
+    inside / (rounds * BATCH) as u64
+}
+
+/// A full segment in, one out, and each acknowledges the one before: for a segment either way.
+fn exchange(driver: &mut Driver, remotes: &mut [Remote], handles: &[Handle], active: usize) -> u64 {
+    let (mut inside, mut segments, mut at) = (0, 0, 0);
+    let rounds = (200_000 / BATCH).max(2 * active / BATCH);
+    let mut written = vec![0_u64; active];
+    for _ in 0..rounds {
+        for _ in 0..BATCH.min(active) {
+            let which = at % active;
+            at += 1;
+            let frame = remotes[which].frame(ACK, 1460);
+            driver.inject(&frame);
+            written[which] += 1460;
+            driver.write(handles[which], written[which]);
+            segments += 1;
+        }
+        inside += driver.timed_step();
+        segments += driver.take_acknowledgements(remotes, handles);
+    }
+    inside / segments
+}
+
+/// Ten segments written at once, an initial window, and their acknowledgement, for `batch` connections in a step: with
+/// one, nothing hides that its memory must be fetched.
+fn send(
+    driver: &mut Driver,
+    remotes: &mut [Remote],
+    handles: &[Handle],
+    (active, batch): (usize, usize),
+) -> u64 {
+    let (mut inside, mut at, batch) = (0, 0, batch.min(active));
+    let mut written = vec![driver.written; active];
+    let rounds = (20_000 / batch).max(active / batch);
+    for _ in 0..rounds {
+        let turn: Vec<usize> = (at..at + batch).map(|at| at % active).collect();
+        at += batch;
+        for &which in &turn {
+            written[which] += 10 * 1460;
+            driver.write(handles[which], written[which]);
+        }
+        inside += driver.timed_step();
+        driver.take_acknowledgements(remotes, handles);
+        for &which in &turn {
             let frame = remotes[which].frame(ACK, 0);
             driver.inject(&frame);
         }
+        inside += driver.timed_step();
+        driver.take_acknowledgements(remotes, handles);
+    }
+    inside / (rounds * batch) as u64
+}
+
+fn measure(number: u32, active: usize) -> Figures {
+    let started = Instant::now();
+    let (mut driver, mut remotes, handles) = open(number);
+    let open = started.elapsed().as_nanos() as u64 / u64::from(number);
+    let receive = receive(&mut driver, &mut remotes, active);
+    let saved = driver.tcp.save().len() as u64 / u64::from(number);
+    let exchange = exchange(&mut driver, &mut remotes, &handles, active);
+    let batched = send(&mut driver, &mut remotes, &handles, (active, BATCH));
+    let alone = send(&mut driver, &mut remotes, &handles, (active, 1));
+    Figures { open, receive, exchange, send: batched, alone, saved }
+}
+
+#[test]
+#[ignore = "prints figures"]
+fn cost_of_a_segment() {
+    println!(
+        "| connections | active | open | in | in and out | 10 out, and their ACK | the same alone | saved |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let mut first = None;
+    for (number, active) in [(10_u32, 10_usize), (1000, 10), (100_000, 10), (1000, 1000), (100_000, 100_000)]
+    {
+        let figures = measure(number, active);
+        let Figures { open, receive, exchange, send, alone, saved } = figures;
+        let base = first.get_or_insert(figures);
+        let times = |now: u64, then: u64| format!("{now} ns ({:.2}x)", now as f64 / then.max(1) as f64);
         println!(
-            "{number} connections, {active} active: open {opening} ns, data in {received} ns a segment, \
-             64 KiB out and its ACK {} ns ({sends} sends), saved {saved} bytes a connection",
-            inside / 20_000.max(active as u64)
+            "| {number} | {active} | {open} ns | {} | {} | {} | {} | {saved} B |",
+            times(receive, base.receive),
+            times(exchange, base.exchange),
+            times(send, base.send),
+            times(alone, base.alone)
         );
     }
 }
