@@ -172,7 +172,7 @@ impl Tables {
         if let Some(ending) = connection.ending {
             return self.finish(number, ending, cx);
         }
-        if !connection.ready {
+        if !connection.ready && connection.wants_turn() {
             connection.ready = true;
             self.ready.push_back(number);
         }

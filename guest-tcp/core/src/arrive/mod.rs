@@ -82,15 +82,15 @@ pub(crate) fn arrive(connection: &mut Connection, segment: &Arrived, cx: &mut Co
 
 /// RFC 9293 3.10.7.4: the steps for all other states, in their order.
 pub(crate) fn otherwise(connection: &mut Connection, segment: &Arrived, cx: &mut Context<'_>) {
-    let mut segment = *segment;
-    syn::strip_simultaneous(connection, &mut segment);
-    match acceptability::check(connection, &segment, cx.now) {
+    let stripped = syn::strip_simultaneous(connection, segment);
+    let segment = stripped.as_ref().unwrap_or(segment);
+    match acceptability::check(connection, segment, cx.now) {
         Verdict::Acceptable => {}
-        Verdict::Unacceptable if rst::is_after_fin(connection, &segment) => {}
-        Verdict::Unacceptable => return acceptability::refuse(connection, &segment, cx),
+        Verdict::Unacceptable if rst::is_after_fin(connection, segment) => {}
+        Verdict::Unacceptable => return acceptability::refuse(connection, segment, cx),
     }
     if segment.has(Flags::RST) {
-        return rst::arrive(connection, &segment, cx);
+        return rst::arrive(connection, segment, cx);
     }
     if segment.has(Flags::SYN) {
         return syn::arrive(connection, cx);
@@ -101,15 +101,15 @@ pub(crate) fn otherwise(connection: &mut Connection, segment: &Arrived, cx: &mut
         return;
     }
     connection.restart_keepalive(cx.now);
-    acceptability::remember_timestamp(connection, &segment, cx.now);
-    if !ack::arrive(connection, &segment, cx) || connection.ending.is_some() {
+    acceptability::remember_timestamp(connection, segment, cx.now);
+    if !ack::arrive(connection, segment, cx) || connection.ending.is_some() {
         return;
     }
-    ecn::arrive(connection, &segment);
-    urgent::arrive(connection, &segment, cx);
-    text::arrive(connection, &segment, cx);
+    ecn::arrive(connection, segment);
+    urgent::arrive(connection, segment, cx);
+    text::arrive(connection, segment, cx);
     if connection.ending.is_none() {
-        fin::arrive(connection, &segment, cx);
+        fin::arrive(connection, segment, cx);
     }
     // Only now: the segment that acknowledges our FIN may bring the peer's.
     if connection.ending.is_none() && connection.state == State::FinWait2 && connection.closed {

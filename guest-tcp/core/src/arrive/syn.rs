@@ -14,13 +14,16 @@ pub(crate) fn arrive(connection: &mut Connection, cx: &mut Context<'_>) {
 
 /// In a simultaneous open the peer's SYN comes a second time with its ACK. That SYN is known: what counts is what
 /// follows it (Linux does likewise; RFC 9293's test alone would refuse the segment and never finish).
-pub(crate) fn strip_simultaneous(connection: &Connection, segment: &mut Arrived) {
+pub(crate) fn strip_simultaneous(connection: &Connection, segment: &Arrived) -> Option<Arrived> {
     let known = segment.tcp.seq.plus(1) == connection.receive.base;
-    if connection.state == State::SynReceived && segment.has(Flags::SYN) && segment.has(Flags::ACK) && known {
+    let both = segment.has(Flags::SYN) && segment.has(Flags::ACK);
+    (connection.state == State::SynReceived && both && known).then(|| {
+        let mut stripped = *segment;
         // A FIN in the same segment comes again; nobody honest sends both.
-        segment.tcp.flags.0 &= !(Flags::SYN.0 | Flags::FIN.0);
-        segment.tcp.seq = segment.tcp.seq.plus(1);
+        stripped.tcp.flags.0 &= !(Flags::SYN.0 | Flags::FIN.0);
+        stripped.tcp.seq = segment.tcp.seq.plus(1);
         // A SYN's window is not scaled (RFC 7323 2.2); the steps that follow will scale it.
-        segment.tcp.window >>= connection.send.scale;
-    }
+        stripped.tcp.window >>= connection.send.scale;
+        stripped
+    })
 }

@@ -222,6 +222,11 @@ impl Connection {
         }
     }
 
+    /// Whether there can be anything to send.
+    pub(crate) fn wants_turn(&self) -> bool {
+        self.ack_now || self.send.supply() > self.recovery.sent_end() || self.recovery.owes()
+    }
+
     /// How far it has come.
     pub(crate) fn mark(&self) -> Mark {
         Mark {

@@ -48,9 +48,29 @@ impl Ip {
         if let (Some(source), Some(destination)) = (self.source.v4(), self.destination.v4()) {
             // RFC 6864: an atomic datagram (DF set) needs no identification.
             let flags = if dont_fragment { 0x40 } else { 0 };
-            to.extend_from_slice(&[0x45, self.traffic_class, 0, 0, 0, 0, flags, 0, self.ttl, protocol, 0, 0]);
-            to.extend_from_slice(&source);
-            to.extend_from_slice(&destination);
+            let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (source, destination);
+            to.extend_from_slice(&[
+                0x45,
+                self.traffic_class,
+                0,
+                0,
+                0,
+                0,
+                flags,
+                0,
+                self.ttl,
+                protocol,
+                0,
+                0,
+                s0,
+                s1,
+                s2,
+                s3,
+                d0,
+                d1,
+                d2,
+                d3,
+            ]);
         } else {
             let class = self.traffic_class;
             to.extend_from_slice(&[0x60 | class >> 4, class << 4, 0, 0, 0, 0, protocol, self.ttl]);

@@ -37,6 +37,12 @@ impl Options {
     /// and what was read before it stands.
     pub(crate) fn parse(mut rest: &[u8]) -> Self {
         let mut options = Self::default();
+        // What nearly every segment of nearly every peer has.
+        if let &[NOP, NOP, TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3] = rest {
+            let number = u32::from_be_bytes;
+            options.timestamps = Some((number([v0, v1, v2, v3]), number([e0, e1, e2, e3])));
+            return options;
+        }
         while let Some((&kind, after)) = rest.split_first() {
             match kind {
                 END => break,
@@ -96,7 +102,10 @@ impl Options {
             (None, false) => {}
         }
         if let Some(timestamps) = self.timestamps {
-            push_timestamps(timestamps, to);
+            let (value, echo) = timestamps;
+            to.extend_from_slice(&[TIMESTAMPS, 10]);
+            to.extend_from_slice(&value.to_be_bytes());
+            to.extend_from_slice(&echo.to_be_bytes());
         }
         if let Some(shift) = self.window_scale {
             to.extend_from_slice(&[NOP, WINDOW_SCALE, 3, shift]);
@@ -105,9 +114,9 @@ impl Options {
 
     /// Appends the options of any other segment: `nop,nop,TS` and `nop,nop,sack`.
     pub(crate) fn build(&self, to: &mut Vec<u8>) {
-        if let Some(timestamps) = self.timestamps {
-            to.extend_from_slice(&[NOP, NOP]);
-            push_timestamps(timestamps, to);
+        if let Some((value, echo)) = self.timestamps {
+            let ([v0, v1, v2, v3], [e0, e1, e2, e3]) = (value.to_be_bytes(), echo.to_be_bytes());
+            to.extend_from_slice(&[NOP, NOP, TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3]);
         }
         let blocks = self.sack_blocks();
         if !blocks.is_empty() {
@@ -123,12 +132,6 @@ impl Options {
 /// Bytes that `nop,nop,sack` takes with this many blocks.
 pub(crate) fn sack_length(blocks: u8) -> u16 {
     if blocks == 0 { 0 } else { 4 + 8 * u16::from(blocks) }
-}
-
-fn push_timestamps((value, echo): (u32, u32), to: &mut Vec<u8>) {
-    to.extend_from_slice(&[TIMESTAMPS, 10]);
-    to.extend_from_slice(&value.to_be_bytes());
-    to.extend_from_slice(&echo.to_be_bytes());
 }
 
 #[cfg(test)]

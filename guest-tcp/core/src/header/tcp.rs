@@ -74,14 +74,36 @@ impl Tcp {
     /// Appends the fixed fields, for `options_length` bytes of options to follow. The checksum stays zero.
     pub(crate) fn build(&self, options_length: u16, to: &mut Vec<u8>) {
         let words = ((HEADER + options_length) / 4) as u8;
-        to.extend_from_slice(&self.source_port.to_be_bytes());
-        to.extend_from_slice(&self.destination_port.to_be_bytes());
-        to.extend_from_slice(&self.seq.0.to_be_bytes());
-        to.extend_from_slice(&self.ack.0.to_be_bytes());
-        to.extend_from_slice(&[words << 4, self.flags.0]);
-        to.extend_from_slice(&self.window.to_be_bytes());
-        to.extend_from_slice(&[0, 0]);
-        to.extend_from_slice(&self.urgent.to_be_bytes());
+        let [s0, s1] = self.source_port.to_be_bytes();
+        let [d0, d1] = self.destination_port.to_be_bytes();
+        let [n0, n1, n2, n3] = self.seq.0.to_be_bytes();
+        let [a0, a1, a2, a3] = self.ack.0.to_be_bytes();
+        let [w0, w1] = self.window.to_be_bytes();
+        let [u0, u1] = self.urgent.to_be_bytes();
+        let flags = self.flags.0;
+        // One append: the room in the list is looked for once.
+        to.extend_from_slice(&[
+            s0,
+            s1,
+            d0,
+            d1,
+            n0,
+            n1,
+            n2,
+            n3,
+            a0,
+            a1,
+            a2,
+            a3,
+            words << 4,
+            flags,
+            w0,
+            w1,
+            0,
+            0,
+            u0,
+            u1,
+        ]);
     }
 }
 

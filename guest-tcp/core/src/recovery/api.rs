@@ -106,6 +106,14 @@ pub struct Ack<'a> {
     pub ecn_echo: bool,
 }
 
+impl Ack<'_> {
+    /// Whether it says nothing and came only since text needs an ACK field.
+    pub(super) fn is_only_carried(&self, una: u64) -> bool {
+        let silent = self.sacks.is_empty() && self.dsack.is_none() && !self.ecn_echo;
+        self.carries && self.to <= una && silent
+    }
+}
+
 /// What an acknowledgement did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[must_use]

@@ -76,6 +76,9 @@ impl Recovery {
     /// may be given too, for its SACK blocks).
     pub fn on_ack(&mut self, now: Time, ack: &Ack<'_>) -> Acked {
         let before = self.board.una();
+        if before > 0 && ack.is_only_carried(before) {
+            return Acked::default(); // data from a peer that has nothing new to say about ours
+        }
         let reducing = matches!(self.phase, Phase::Reduced | Phase::Recovery);
         // What ends a reduction counts for that alone.
         let limited = self.usage.is_limited(&self.window) && !reducing;

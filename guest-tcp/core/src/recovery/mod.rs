@@ -240,6 +240,12 @@ impl Recovery {
         Echo { at: at.filter(|_| self.traits.timestamps), tick: self.traits.tick() }
     }
 
+    /// Whether there is something to send that the caller does not know of: lost data, or a probe that is due.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        self.board.lost() > 0 || self.tlp.pending
+    }
+
     /// SND.UNA as an offset.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {

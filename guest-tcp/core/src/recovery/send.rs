@@ -189,6 +189,9 @@ impl Recovery {
         let probe = core::mem::take(&mut self.tlp.pending);
         let (was_idle, speed) = (self.board.outstanding() == 0, self.speed());
         self.pacing.on_sent(now, bytes, speed);
+        if was_idle {
+            self.rate.app_limited(0);
+        }
         let stamp = self.rate.stamp(now, self.board.pipe());
         if again {
             self.on_resent(now, span);
