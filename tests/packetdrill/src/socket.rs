@@ -47,6 +47,8 @@ pub(crate) struct Socket {
     pub(crate) written: u64,
     pub(crate) is_shut_for_reading: bool,
     is_shut_for_writing: bool,
+    /// The peer's SYN has come and was answered.
+    has_answered: bool,
     /// The way in which the connection ended has been told.
     pub(crate) has_told_end: bool,
     /// A `connect` has been answered with success.
@@ -73,6 +75,7 @@ impl Socket {
             written: 0,
             is_shut_for_reading: false,
             is_shut_for_writing: false,
+            has_answered: false,
             has_told_end: false,
             has_told_open: false,
             ends: None,
@@ -107,6 +110,7 @@ impl Socket {
         {
             self.ends = stack.ends(stream).filter(|(local, _)| local.port != 0);
         }
+        self.has_answered |= self.ends.is_some_and(|ends| watch.has_answered(ends));
         if self.wants_space && self.has_space(stack, watch) {
             self.wants_space = false;
             self.out_edges += 1;
@@ -170,6 +174,8 @@ impl Socket {
         match Errno::from(&error) {
             // The peer had finished already: only what we still send is lost.
             Errno(libc::ECONNRESET) if has_peer_finished && !self.is_shut_for_writing => Some(Errno::PIPE),
+            // RFC 9293 3.10.7.4 says "refused" in SYN-RECEIVED too; the system says so in SYN-SENT only.
+            Errno(libc::ECONNREFUSED) if self.has_answered => Some(Errno(libc::ECONNRESET)),
             error => Some(error),
         }
     }

@@ -14,6 +14,8 @@ struct Sent {
     base: u32,
     /// Bytes that were sent at least once, and the FIN.
     length: u32,
+    /// The SYN went out with an ACK.
+    is_answer: bool,
 }
 
 /// The farthest that each connection has sent.
@@ -28,6 +30,7 @@ struct Segment {
     sequence: u32,
     length: u32,
     is_syn: bool,
+    is_ack: bool,
 }
 
 impl Watch {
@@ -36,7 +39,7 @@ impl Watch {
         let Some(segment) = parse(packet) else { return };
         if segment.is_syn && self.connections.len() < WATCHED {
             let base = segment.sequence.wrapping_add(1);
-            self.connections.insert(segment.ends, Sent { base, length: 0 });
+            self.connections.insert(segment.ends, Sent { base, length: 0, is_answer: segment.is_ack });
         } else if let Some(sent) = self.connections.get_mut(&segment.ends) {
             let length = segment.sequence.wrapping_sub(sent.base).wrapping_add(segment.length);
             // A keepalive probe lies before the base.
@@ -44,6 +47,11 @@ impl Watch {
                 sent.length = sent.length.max(length);
             }
         }
+    }
+
+    /// Whether we have answered the peer's SYN.
+    pub(crate) fn has_answered(&self, ends: (Endpoint, Endpoint)) -> bool {
+        self.connections.get(&ends).is_some_and(|sent| sent.is_answer)
     }
 
     /// Bytes of the connection's stream that were sent at least once.
@@ -78,5 +86,6 @@ fn parse(packet: &[u8]) -> Option<Segment> {
         sequence: u32::from_be_bytes(packet.get(at + 4..at + 8)?.try_into().ok()?),
         length: u32::try_from(payload).ok()?,
         is_syn: byte(at + 13)? & 2 != 0,
+        is_ack: byte(at + 13)? & 16 != 0,
     })
 }
