@@ -65,3 +65,39 @@ fn scripts_hold_in_the_sandbox() {
         Err(error) => Err(error.to_string()),
     });
 }
+
+/// Where the links of a page lead to within the repository, and the number in parentheses behind each, if there is one.
+fn links(page: &str) -> Vec<(&str, Option<usize>)> {
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    let here = targets.filter(|(target, _)| !target.starts_with("http") && !target.starts_with('#'));
+    here.map(|(target, rest)| {
+        let number = rest.strip_prefix(" (").and_then(|rest| rest.split_once(')')).map(|(number, _)| number);
+        (target.split('#').next().unwrap_or(target), number.and_then(|number| number.parse().ok()))
+    })
+    .collect()
+}
+
+/// Documents lead somewhere, and the numbers of scripts that they tell are right.
+#[test]
+fn documents_lead_to_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut counted = 0;
+    for name in ["README.md", "ARCHITECTURE.md", "docs/features.md", "tests/conformance/README.md"] {
+        let page = root.join(name);
+        let text = std::fs::read_to_string(&page).expect(name);
+        for (target, number) in links(&text) {
+            let path = page.parent().expect("a folder").join(target);
+            assert!(path.exists(), "{name}: {target} is not there");
+            if let Some(number) = number {
+                let scripts = std::fs::read_dir(&path).expect(target).filter_map(Result::ok);
+                let scripts =
+                    scripts.filter(|entry| entry.path().extension().is_some_and(|end| end == "pkt"));
+                assert_eq!(scripts.count(), number, "{name}: scripts in {target}");
+                counted += 1;
+            }
+        }
+    }
+    let folders = std::fs::read_dir(folder()).expect("folders").filter_map(Result::ok);
+    let folders = folders.filter(|entry| entry.path().is_dir()).count();
+    assert_eq!(counted, folders, "docs/features.md tells of every folder of scripts");
+}
