@@ -8,15 +8,6 @@ use bulkhead_wit::*;
 use common::peer::*;
 use common::{Host, SECOND, config, v4};
 
-fn server() -> (Host, Peer, Handle) {
-    let mut host = Host::new(config(v4(1), 5));
-    host.listen(80);
-    host.settle();
-    let mut peer = Peer::new(80);
-    let handle = peer.connect(&mut host);
-    (host, peer, handle)
-}
-
 fn closed(host: &Host, handle: Handle) -> Option<u16> {
     host.streams[&handle].closed
 }

@@ -9,15 +9,6 @@ use common::peer::*;
 use common::wire::Frame;
 use common::{Host, MS, SECOND, Stream, config, v4};
 
-fn server() -> (Host, Peer, Handle) {
-    let mut host = Host::new(config(v4(1), 5));
-    host.listen(80);
-    host.settle();
-    let mut peer = Peer::new(80);
-    let handle = peer.connect(&mut host);
-    (host, peer, handle)
-}
-
 fn stream(host: &Host, handle: Handle) -> &Stream {
     &host.streams[&handle]
 }

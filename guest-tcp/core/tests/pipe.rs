@@ -4,15 +4,13 @@
 mod common;
 
 use bulkhead_wit::*;
+use common::flight::Flight;
 use common::wire::Frame;
 use common::{Host, MS, Random, SECOND, config, v4};
-use std::collections::BTreeMap;
 
 struct Pipe {
-    hosts: [Host; 2],
-    flying: BTreeMap<(Time, u64), (usize, Frame)>,
+    flight: Flight,
     random: Random,
-    count: u64,
     loss: u64,
     jitter: Time,
     duplicate: u64,
@@ -24,10 +22,8 @@ impl Pipe {
     fn new(seed: u64, addresses: [Address; 2]) -> Self {
         let hosts = [0, 1].map(|i| Host::new(config(addresses[i], seed * 2 + i as u64)));
         Self {
-            hosts,
-            flying: BTreeMap::new(),
+            flight: Flight::new(hosts),
             random: Random(seed),
-            count: 0,
             loss: 0,
             jitter: 0,
             duplicate: 0,
@@ -37,7 +33,7 @@ impl Pipe {
     }
 
     fn fly(&mut self, from: usize, frames: Vec<Frame>) {
-        let now = self.hosts[from].now;
+        let now = self.flight.hosts[from].now;
         for frame in frames {
             let cut = if self.merge {
                 let count = if frame.mss == 0 { 1 } else { frame.length.div_ceil(u32::from(frame.mss)) };
@@ -53,38 +49,25 @@ impl Pipe {
                 let copies = 1 + u64::from(self.random.chance(self.duplicate));
                 for _ in 0..copies {
                     let at = now + self.delay + self.random.below(self.jitter + 1);
-                    self.count += 1;
-                    self.flying.insert((at, self.count), (1 - from, frame.clone()));
+                    self.flight.launch(at, 1 - from, frame.clone());
                 }
             }
         }
     }
 
     fn step(&mut self, which: usize) {
-        let frames = self.hosts[which].settle();
+        let frames = self.flight.hosts[which].settle();
         self.fly(which, frames);
     }
 
     /// Moves to the next thing that happens; false if nothing ever will.
     fn advance(&mut self) -> bool {
-        let arrival = self.flying.keys().next().map_or(NEVER, |key| key.0);
-        let next = arrival.min(self.hosts[0].deadline).min(self.hosts[1].deadline);
-        if next == NEVER {
-            return false;
-        }
-        for host in &mut self.hosts {
-            host.now = host.now.max(next);
-        }
-        while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= next) {
-            let (to, frame) = entry.remove();
-            self.hosts[to].inject(&frame);
-            if self.hosts[to].batch.segments.len() == 256 {
-                self.step(to);
-            }
+        let Some(now) = self.flight.pass() else { return false };
+        while let Some(full) = self.flight.deliver(now) {
+            self.step(full);
         }
         for which in 0..2 {
-            let host = &self.hosts[which];
-            if !host.batch.segments.is_empty() || !host.batch.positions.is_empty() || host.deadline <= next {
+            if self.flight.is_due(which, now) {
                 self.step(which);
             }
         }
@@ -94,24 +77,25 @@ impl Pipe {
 
 /// Both sides send `bytes`, read what comes, and end their streams; all of it must arrive, and both must close.
 fn transfer(pipe: &mut Pipe, bytes: u64) -> u64 {
-    let remote = pipe.hosts[1].config.addresses[0].address;
-    pipe.hosts[1].listen(80);
+    let remote = pipe.flight.hosts[1].config.addresses[0].address;
+    pipe.flight.hosts[1].listen(80);
     pipe.step(1);
-    let a = pipe.hosts[0].open(Endpoint::new(remote, 80), Vec::new());
+    let a = pipe.flight.hosts[0].open(Endpoint::new(remote, 80), Vec::new());
     pipe.step(0);
-    let started = pipe.hosts[0].now;
+    let started = pipe.flight.hosts[0].now;
     let mut handles = [Some(a), None];
     let mut left = [bytes; 2];
     let mut ended = [false; 2];
     let mut rounds = 0_u64;
     loop {
         for which in 0..2 {
-            if handles[which].is_none() && !pipe.hosts[1].events.is_empty() {
-                let found = pipe.hosts[1].events.iter().any(|event| matches!(event, Event::Accepted(_)));
-                handles[which] = found.then(|| pipe.hosts[1].accepted());
+            if handles[which].is_none() && !pipe.flight.hosts[1].events.is_empty() {
+                let found =
+                    pipe.flight.hosts[1].events.iter().any(|event| matches!(event, Event::Accepted(_)));
+                handles[which] = found.then(|| pipe.flight.hosts[1].accepted());
             }
             let Some(handle) = handles[which] else { continue };
-            let host = &mut pipe.hosts[which];
+            let host = &mut pipe.flight.hosts[which];
             let stream = host.streams[&handle].clone();
             if stream.closed.is_some() {
                 continue;
@@ -139,7 +123,7 @@ fn transfer(pipe: &mut Pipe, bytes: u64) -> u64 {
         }
         let over = handles
             .iter()
-            .zip(&pipe.hosts)
+            .zip(&pipe.flight.hosts)
             .all(|(handle, host)| handle.is_some_and(|handle| host.streams[&handle].closed.is_some()));
         if over {
             break;
@@ -148,14 +132,14 @@ fn transfer(pipe: &mut Pipe, bytes: u64) -> u64 {
         assert!(rounds < 2_000_000, "no progress");
         assert!(pipe.advance(), "stalled");
     }
-    for (handle, host) in handles.iter().zip(&pipe.hosts) {
+    for (handle, host) in handles.iter().zip(&pipe.flight.hosts) {
         let stream = &host.streams[&handle.expect("opened")];
         assert_eq!(stream.closed, Some(registry::reason::NORMAL), "{stream:?}");
         assert_eq!(stream.exposed, bytes);
         assert_eq!(stream.acknowledged, bytes);
         assert_eq!(stream.finished, Some(bytes));
     }
-    pipe.hosts[0].now - started
+    pipe.flight.hosts[0].now - started
 }
 
 #[test]
@@ -195,7 +179,7 @@ fn little_room_is_enough() {
     for seed in 0..5 {
         let mut pipe = Pipe::new(seed, [v4(1), v4(2)]);
         pipe.loss = 2;
-        for host in &mut pipe.hosts {
+        for host in &mut pipe.flight.hosts {
             host.room = Room { sends: 1, bytes: 4000 };
         }
         transfer(&mut pipe, 100_000);
@@ -208,9 +192,9 @@ fn a_module_reloaded_at_every_step_does_the_same() {
         let mut pipe = Pipe::new(7, [v4(1), v4(2)]);
         pipe.loss = 3;
         pipe.jitter = 4 * MS;
-        pipe.hosts.iter_mut().for_each(|host| host.reload = reload);
+        pipe.flight.hosts.iter_mut().for_each(|host| host.reload = reload);
         let took = transfer(&mut pipe, 100_000);
-        (took, pipe.hosts[0].tcp.save(), pipe.hosts[1].tcp.save())
+        (took, pipe.flight.hosts[0].tcp.save(), pipe.flight.hosts[1].tcp.save())
     };
     assert_eq!(run(false), run(true));
 }

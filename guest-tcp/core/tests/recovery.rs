@@ -5,17 +5,15 @@ mod common;
 
 use bulkhead_wit::registry::info;
 use bulkhead_wit::*;
+use common::flight::Flight;
 use common::wire::Frame;
 use common::{Host, MS, Random, SECOND, config, v4};
-use std::collections::BTreeMap;
 
 const PORT: u16 = 80;
 
 /// A link of one rate, delay and queue in each direction.
 struct Link {
-    hosts: [Host; 2],
-    flying: BTreeMap<(Time, u64), (usize, Frame)>,
-    count: u64,
+    flight: Flight,
     delay: Time,
     /// Bytes per second, and bytes that wait for their turn at most.
     rate: u64,
@@ -41,9 +39,7 @@ struct Link {
 impl Link {
     fn new(seed: u64) -> Self {
         Self {
-            hosts: [0, 1].map(|i| Host::new(config(v4(i + 1), seed * 2 + u64::from(i)))),
-            flying: BTreeMap::new(),
-            count: 0,
+            flight: Flight::new([0, 1].map(|i| Host::new(config(v4(i + 1), seed * 2 + u64::from(i))))),
             delay: 10 * MS,
             rate: 12_500_000,
             queue: 500_000,
@@ -63,25 +59,25 @@ impl Link {
 
     /// Opens the connection; both ends are known afterwards.
     fn connect(mut self, settings: Vec<Setting>) -> Self {
-        let remote = self.hosts[1].config.addresses[0].address;
-        self.hosts[1].listen(PORT);
+        let remote = self.flight.hosts[1].config.addresses[0].address;
+        self.flight.hosts[1].listen(PORT);
         self.step(1);
-        self.handles[0] = self.hosts[0].open(Endpoint::new(remote, PORT), settings);
+        self.handles[0] = self.flight.hosts[0].open(Endpoint::new(remote, PORT), settings);
         self.step(0);
-        while !self.hosts[1].events.iter().any(|event| matches!(event, Event::Accepted(_))) {
+        while !self.flight.hosts[1].events.iter().any(|event| matches!(event, Event::Accepted(_))) {
             assert!(self.advance(), "stalled");
         }
-        self.handles[1] = self.hosts[1].accepted();
+        self.handles[1] = self.flight.hosts[1].accepted();
         self
     }
 
     fn step(&mut self, which: usize) {
-        let frames = self.hosts[which].settle();
+        let frames = self.flight.hosts[which].settle();
         self.fly(which, frames);
     }
 
     fn fly(&mut self, from: usize, frames: Vec<Frame>) {
-        let now = self.hosts[from].now;
+        let now = self.flight.hosts[from].now;
         for frame in frames {
             if from == 0 && frame.length > 0 {
                 self.sends += 1;
@@ -102,28 +98,18 @@ impl Link {
                 if (self.outage.0..self.outage.1).contains(&at) {
                     at = self.outage.1;
                 }
-                self.count += 1;
-                self.flying.insert((at, self.count), (1 - from, piece));
+                self.flight.launch(at, 1 - from, piece);
             }
         }
     }
 
     fn advance(&mut self) -> bool {
-        let arrival = self.flying.keys().next().map_or(NEVER, |key| key.0);
-        let next = arrival.min(self.hosts[0].deadline).min(self.hosts[1].deadline);
-        if next == NEVER {
-            return false;
-        }
-        for host in &mut self.hosts {
-            host.now = host.now.max(next);
-        }
-        while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= next) {
-            let (to, frame) = entry.remove();
-            self.hosts[to].inject(&frame);
+        let Some(now) = self.flight.pass() else { return false };
+        while let Some(full) = self.flight.deliver(now) {
+            self.step(full);
         }
         for which in 0..2 {
-            let host = &self.hosts[which];
-            if !host.batch.segments.is_empty() || host.deadline <= next {
+            if self.flight.is_due(which, now) {
                 self.step(which);
             }
         }
@@ -135,18 +121,18 @@ impl Link {
     fn read(&mut self) {
         let handle = self.handles[1];
         let behind =
-            self.hosts[1].streams.get(&handle).is_some_and(|stream| stream.exposed > stream.consumed);
+            self.flight.hosts[1].streams.get(&handle).is_some_and(|stream| stream.exposed > stream.consumed);
         if self.reads && behind {
-            self.hosts[1].read_all(handle, 4 << 20);
+            self.flight.hosts[1].read_all(handle, 4 << 20);
             self.step(1);
         }
     }
 
     /// The first host writes `bytes` in one go and waits until all is acknowledged; how long it took.
     fn transfer(&mut self, bytes: u64) -> Time {
-        let started = self.hosts[0].now;
+        let started = self.flight.hosts[0].now;
         let handle = self.handles[0];
-        self.hosts[0].write(handle, bytes);
+        self.flight.hosts[0].write(handle, bytes);
         self.step(0);
         let mut rounds = 0_u64;
         while self.stream(0).acknowledged < self.stream(0).written {
@@ -154,21 +140,21 @@ impl Link {
             rounds += 1;
             assert!(rounds < 5_000_000, "no progress");
         }
-        self.hosts[0].now - started
+        self.flight.hosts[0].now - started
     }
 
     fn stream(&self, which: usize) -> &common::Stream {
-        &self.hosts[which].streams[&self.handles[which]]
+        &self.flight.hosts[which].streams[&self.handles[which]]
     }
 
     fn wait_until(&mut self, at: Time) {
-        while self.hosts[0].now < at && self.advance() {}
-        self.hosts.iter_mut().for_each(|host| host.now = host.now.max(at));
+        while self.flight.hosts[0].now < at && self.advance() {}
+        self.flight.hosts.iter_mut().for_each(|host| host.now = host.now.max(at));
     }
 
     fn field(&mut self, key: u16) -> u64 {
         let handle = self.handles[0];
-        self.hosts[0].info(handle)[usize::from(key)]
+        self.flight.hosts[0].info(handle)[usize::from(key)]
     }
 }
 
@@ -224,13 +210,13 @@ fn a_lost_fin_is_sent_again() {
     let mut link = link.connect(Vec::new());
     link.transfer(3 * 1448);
     let handle = link.handles[0];
-    link.hosts[0].call(Call::Shutdown(handle));
+    link.flight.hosts[0].call(Call::Shutdown(handle));
     link.step(0);
-    let started = link.hosts[0].now;
+    let started = link.flight.hosts[0].now;
     while link.stream(1).finished.is_none() {
         assert!(link.advance(), "stalled");
     }
-    assert!(link.hosts[0].now - started < 500 * MS);
+    assert!(link.flight.hosts[0].now - started < 500 * MS);
 }
 
 #[test]
@@ -240,7 +226,7 @@ fn rfc5682_a_spike_of_delay_is_undone() {
     let mut link = link.connect(Vec::new());
     link.transfer(2_000_000);
     let cwnd = link.field(info::CWND);
-    let from = link.hosts[0].now + 15 * MS;
+    let from = link.flight.hosts[0].now + 15 * MS;
     link.outage = (from, from + 700 * MS);
     link.transfer(2_000_000);
     assert!(link.field(info::UNDONE) >= 1);
@@ -272,7 +258,7 @@ fn rfc9293_3_8_6_1_a_closed_window_is_probed_and_opens() {
     link.reads = false;
     let mut link = link.connect(Vec::new());
     let handle = link.handles[0];
-    link.hosts[0].write(handle, 300_000);
+    link.flight.hosts[0].write(handle, 300_000);
     link.step(0);
     link.wait_until(30 * SECOND);
     assert!(link.stream(0).acknowledged < 300_000);

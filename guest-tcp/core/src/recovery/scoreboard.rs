@@ -329,49 +329,40 @@ impl Scoreboard {
         }
     }
 
-    /// Takes those flying runs for lost of which `lost` says so; the bytes.
-    pub(super) fn mark_lost(&mut self, mut lost: impl FnMut(&Run) -> bool) -> u64 {
-        self.change(Span::new(self.una, self.end), RUNS, |run| {
-            let wanted = run.fate == Fate::Flying && lost(run);
-            if wanted {
-                run.fate = Fate::Lost;
+    /// Gives the runs in `span` with one fate another one, if `wanted` says so; the bytes.
+    fn turn(&mut self, span: Span, (from, to): (Fate, Fate), mut wanted: impl FnMut(&Run) -> bool) -> u64 {
+        self.change(span, RUNS, |run| {
+            let turns = run.fate == from && wanted(run);
+            if turns {
+                run.fate = to;
             }
-            wanted
+            turns
         })
+    }
+
+    fn all(&self) -> Span {
+        Span::new(self.una, self.end)
+    }
+
+    /// Takes those flying runs for lost of which `lost` says so; the bytes.
+    pub(super) fn mark_lost(&mut self, lost: impl FnMut(&Run) -> bool) -> u64 {
+        self.turn(self.all(), (Fate::Flying, Fate::Lost), lost)
     }
 
     /// Takes the first `length` offsets for lost, as far as they fly; the bytes.
     pub(super) fn mark_head_lost(&mut self, length: u64) -> u64 {
-        let span = Span::new(self.una, self.una.saturating_add(length));
-        self.change(span, RUNS, |run| {
-            let wanted = run.fate == Fate::Flying;
-            if wanted {
-                run.fate = Fate::Lost;
-            }
-            wanted
-        })
+        let head = Span::new(self.una, self.una.saturating_add(length));
+        self.turn(head, (Fate::Flying, Fate::Lost), |_| true)
     }
 
     /// Nothing is lost after all: a recovery was spurious.
     pub(super) fn unmark_lost(&mut self) {
-        self.change(Span::new(self.una, self.end), RUNS, |run| {
-            let wanted = run.fate == Fate::Lost;
-            if wanted {
-                run.fate = Fate::Flying;
-            }
-            wanted
-        });
+        self.turn(self.all(), (Fate::Lost, Fate::Flying), |_| true);
     }
 
     /// RFC 2018 section 8: the receiver threw away what it had selectively acknowledged.
     pub(super) fn renege(&mut self) {
-        self.change(Span::new(self.una, self.end), RUNS, |run| {
-            let wanted = run.fate == Fate::Sacked;
-            if wanted {
-                run.fate = Fate::Lost;
-            }
-            wanted
-        });
+        self.turn(self.all(), (Fate::Sacked, Fate::Lost), |_| true);
     }
 
     /// The first lost offsets, as long a span as is lost without a gap, `most` at the most. The SYN comes alone.

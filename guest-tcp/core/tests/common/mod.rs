@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part of the harness")]
 #![allow(missing_docs, unreachable_pub, reason = "a test harness")]
 
+pub mod flight;
 pub mod peer;
 pub mod wire;
 

@@ -1,7 +1,7 @@
 //! A peer written by hand: it says what the test tells it to say.
 
 use super::wire::{Build, Frame, Wire};
-use super::{Host, v4};
+use super::{Host, config, v4};
 use bulkhead_wit::{Endpoint, Handle};
 
 pub const FIN: u8 = 1;
@@ -10,6 +10,16 @@ pub const RST: u8 = 4;
 pub const PSH: u8 = 8;
 pub const ACK: u8 = 16;
 pub const URG: u8 = 32;
+
+/// A host that serves port 80, and a peer that is connected to it.
+pub fn server() -> (Host, Peer, Handle) {
+    let mut host = Host::new(config(v4(1), 5));
+    host.listen(80);
+    host.settle();
+    let mut peer = Peer::new(80);
+    let handle = peer.connect(&mut host);
+    (host, peer, handle)
+}
 
 /// The peer's end of one connection.
 #[derive(Clone, Debug)]

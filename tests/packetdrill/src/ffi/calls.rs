@@ -124,6 +124,35 @@ pub(super) unsafe extern "C" fn connect(
     })
 }
 
+/// A call on one buffer.
+///
+/// # Safety
+/// As for all calls.
+unsafe fn with_one(
+    data: Data,
+    (at, length): (*mut c_void, size_t),
+    call: impl FnOnce(&Shared, &Buffers<'_>) -> Outcome<usize>,
+) -> ssize_t {
+    let vector = [iovec { iov_base: at, iov_len: length }];
+    // SAFETY: see above.
+    count(call(unsafe { shared(data) }, &Buffers(&vector)))
+}
+
+/// A call on several buffers.
+///
+/// # Safety
+/// As for all calls.
+unsafe fn with_several(
+    data: Data,
+    (vectors, number): (*const iovec, c_int),
+    call: impl FnOnce(&Shared, &Buffers<'_>) -> Outcome<usize>,
+) -> ssize_t {
+    let number = usize::try_from(number).unwrap_or(1025);
+    // SAFETY: see above.
+    let (shared, buffers) = unsafe { (shared(data), Buffers::new(vectors, number)) };
+    count(buffers.and_then(|buffers| call(shared, &buffers)))
+}
+
 pub(super) unsafe extern "C" fn read(data: Data, fd: c_int, into: *mut c_void, length: size_t) -> ssize_t {
     // SAFETY: see above.
     unsafe {
@@ -141,9 +170,7 @@ pub(super) unsafe extern "C" fn readv(
     number: c_int,
 ) -> ssize_t {
     // SAFETY: see above.
-    let (shared, buffers) =
-        unsafe { (shared(data), Buffers::new(vectors, usize::try_from(number).unwrap_or(1025))) };
-    count(buffers.and_then(|buffers| receive(shared, fd, &buffers, 0)))
+    unsafe { with_several(data, (vectors, number), |shared, buffers| receive(shared, fd, buffers, 0)) }
 }
 
 pub(super) unsafe extern "C" fn recv(
@@ -153,10 +180,8 @@ pub(super) unsafe extern "C" fn recv(
     length: size_t,
     flags: c_int,
 ) -> ssize_t {
-    let vector = [iovec { iov_base: into, iov_len: length }];
     // SAFETY: see above.
-    let shared = unsafe { shared(data) };
-    count(receive(shared, fd, &Buffers(&vector), flags))
+    unsafe { with_one(data, (into, length), |shared, buffers| receive(shared, fd, buffers, flags)) }
 }
 
 pub(super) unsafe extern "C" fn recvfrom(
@@ -218,9 +243,7 @@ pub(super) unsafe extern "C" fn writev(
     number: c_int,
 ) -> ssize_t {
     // SAFETY: see above.
-    let (shared, buffers) =
-        unsafe { (shared(data), Buffers::new(vectors, usize::try_from(number).unwrap_or(1025))) };
-    count(buffers.and_then(|buffers| transmit(shared, fd, &buffers, 0)))
+    unsafe { with_several(data, (vectors, number), |shared, buffers| transmit(shared, fd, buffers, 0)) }
 }
 
 pub(super) unsafe extern "C" fn send(
@@ -230,10 +253,9 @@ pub(super) unsafe extern "C" fn send(
     length: size_t,
     flags: c_int,
 ) -> ssize_t {
-    let vector = [iovec { iov_base: from.cast_mut(), iov_len: length }];
+    let at = from.cast_mut();
     // SAFETY: see above.
-    let shared = unsafe { shared(data) };
-    count(transmit(shared, fd, &Buffers(&vector), flags))
+    unsafe { with_one(data, (at, length), |shared, buffers| transmit(shared, fd, buffers, flags)) }
 }
 
 pub(super) unsafe extern "C" fn sendto(
