@@ -59,7 +59,9 @@ pub use seq::Seq;
 /// Memory that an idle connection takes, about. A number of its own, since the census tells it and must tell the same in
 /// every placement: a recording is replayed in any of them. It is what was promised: 100,000 of them in 100 MiB.
 pub(crate) const BYTES_PER_CONNECTION: u32 = 1024;
-const _: () = assert!(size_of::<connection::Connection>() + 32 <= BYTES_PER_CONNECTION as usize);
+/// What finding it, its deadline and its place take beside it, and the allocator's own.
+const REGISTERED: usize = 64;
+const _: () = assert!(size_of::<connection::Connection>() + REGISTERED <= BYTES_PER_CONNECTION as usize);
 
 /// Memory that a half-open connection or one in TIME-WAIT takes, about.
 pub(crate) const BYTES_PER_REMAINS: u32 = 96;

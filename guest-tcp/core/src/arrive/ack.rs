@@ -24,7 +24,7 @@ pub(crate) fn arrive(connection: &mut Connection, segment: &Arrived, cx: &mut Co
         syn_sent::establish(connection, segment, cx);
     }
     // RFC 5961 5.2: (SND.UNA - MAX.SND.WND) <= SEG.ACK <= SND.NXT.
-    if at > sent as i64 || at < una as i64 - connection.send.window_max as i64 {
+    if at > sent as i64 || at < una as i64 - i64::from(connection.send.window_max) {
         emit::challenge(connection, cx);
         return false;
     }
@@ -42,7 +42,7 @@ fn update_window(connection: &mut Connection, segment: &Arrived, at: i64) -> boo
     if newer < 0 || (newer == 0 && at < send.window_ack) {
         return false;
     }
-    let window = u64::from(segment.tcp.window) << send.scale;
+    let window = u32::from(segment.tcp.window) << send.scale;
     let changed = window != send.window;
     send.window = window;
     send.window_max = send.window_max.max(window);
@@ -84,7 +84,7 @@ fn acknowledge(
         connection.send.forget(acknowledged);
         if acknowledged > before {
             connection.marked = true;
-            connection.by = segment.index;
+            connection.by = segment.index as u16; // a step has 256 at the most
         }
     }
 }

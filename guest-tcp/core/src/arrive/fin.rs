@@ -4,6 +4,7 @@ use super::Arrived;
 use crate::connection::{Connection, Ending};
 use crate::header::tcp::Flags;
 use crate::out::Context;
+use crate::recovery::Maybe;
 use crate::state::State;
 use bulkhead_wit::{Event, Finished};
 
@@ -13,7 +14,7 @@ pub(crate) fn arrive(connection: &mut Connection, segment: &Arrived, cx: &mut Co
         note(connection, segment, cx);
     }
     let receive = &mut connection.receive;
-    if receive.fin_taken || receive.fin != Some(receive.next) {
+    if receive.fin_taken || receive.fin.get() != Some(receive.next) {
         return;
     }
     receive.fin_taken = true;
@@ -37,7 +38,7 @@ fn note(connection: &mut Connection, segment: &Arrived, cx: &mut Context<'_>) {
     }
     let beyond_text = at >= receive.next && receive.reassembly.end().is_none_or(|end| end <= at);
     if beyond_text && at <= receive.edge.min(receive.limit) {
-        receive.fin = Some(at);
+        receive.fin = Maybe::some(at);
         cx.out.event(Event::Finished(Finished { connection: connection.handle, at, segment: segment.index }));
     }
     connection.ack_now = true;

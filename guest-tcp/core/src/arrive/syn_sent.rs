@@ -43,7 +43,7 @@ pub(crate) fn arrive(connection: &mut Connection, segment: &Arrived, cx: &mut Co
     negotiate(connection, &segment.options, cx.now);
     connection.negotiated.ecn = acks && super::ecn::agreed(connection.negotiated.ecn, segment);
     connection.receive.base = segment.tcp.seq.plus(1);
-    connection.send.window = u64::from(segment.tcp.window);
+    connection.send.window = u32::from(segment.tcp.window);
     connection.send.window_max = connection.send.window;
     connection.send.window_seq = segment.tcp.seq;
     connection.send.window_ack = 0;

@@ -41,7 +41,7 @@ fn place(
     let receive = &mut connection.receive;
     let next = receive.next;
     let from = u64::try_from(start).unwrap_or(0).max(next);
-    let most = receive.edge.min(receive.limit).min(receive.fin.unwrap_or(u64::MAX));
+    let most = receive.edge.min(receive.limit).min(receive.fin.get().unwrap_or(u64::MAX));
     let to = u64::try_from(end).unwrap_or(0).min(most);
     note_duplicate(connection, (start, end), (from, to));
     let receive = &mut connection.receive;

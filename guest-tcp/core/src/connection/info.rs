@@ -38,7 +38,7 @@ impl Connection {
             (info::BYTES_RECEIVED, self.receive.next),
             (info::SEGS_OUT, u64::from(self.activity.segs_out)),
             (info::SEGS_IN, u64::from(self.activity.segs_in)),
-            (info::SND_WND, self.send.window),
+            (info::SND_WND, u64::from(self.send.window)),
             (info::RCV_WND, self.receive.window()),
         ] {
             if let Some(field) = fields.get_mut(usize::from(key)) {

@@ -95,7 +95,7 @@ pub(crate) struct Connection {
     /// There is something to mark in this step.
     pub marked: bool,
     /// The segment of this step that advanced SND.UNA.
-    pub by: u32,
+    pub by: u16,
     /// It stands in the list of those with something to send.
     pub ready: bool,
     /// When an out-of-window segment was answered last.
@@ -233,7 +233,7 @@ impl Connection {
             connection: self.handle,
             exposed: self.receive.next,
             acknowledged: self.acknowledged(),
-            by: self.by,
+            by: u32::from(self.by),
             want_receive: self.receive.tuning.want,
             // Twice the congestion window, so that it is not the queue that limits (Linux: `tcp_sndbuf_expand`).
             want_send: u32::try_from(2 * self.recovery.cwnd()).unwrap_or(u32::MAX),

@@ -3,6 +3,7 @@
 use super::Tuning;
 use crate::limits::{QUICK_ACKS, WINDOW_SCALE_MAX, WINDOW_UNSCALED};
 use crate::reassembly::Reassembly;
+use crate::recovery::Maybe;
 use crate::seq::{Seq, number_of, position_of};
 use bulkhead_wit::Time;
 
@@ -20,7 +21,7 @@ pub(crate) struct Receive {
     /// RCV.NXT + RCV.WND: the right edge of the largest window that was announced.
     pub edge: u64,
     /// Where the peer's stream ends, once its FIN was seen.
-    pub fin: Option<u64>,
+    pub fin: Maybe,
     /// The FIN is in order: RCV.NXT is one past it.
     pub fin_taken: bool,
     /// Our window shift.
@@ -56,7 +57,7 @@ impl Receive {
             limit,
             consumed: 0,
             edge: 0,
-            fin: None,
+            fin: Maybe::NONE,
             fin_taken: false,
             scale: if scaled { scale_for(first, max) } else { 0 },
             quick: QUICK_ACKS,

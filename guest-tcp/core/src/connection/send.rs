@@ -15,9 +15,9 @@ pub(crate) struct Send {
     /// ISS.
     pub iss: Seq,
     /// SND.WND in bytes.
-    pub window: u64,
+    pub window: u32,
     /// The largest window that the peer ever offered.
-    pub window_max: u64,
+    pub window_max: u32,
     /// SND.WL1.
     pub window_seq: Seq,
     /// SND.WL2, as an offset.

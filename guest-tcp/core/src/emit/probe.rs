@@ -10,7 +10,7 @@ use crate::recovery::Span;
 /// byte before SND.UNA without its text, which the peer must answer (as Linux does). False without room.
 pub(crate) fn window_probe(connection: &mut Connection, cx: &mut Context<'_>) -> bool {
     let sent = connection.recovery.sent_end();
-    let window_end = connection.recovery.acknowledged() + connection.send.window;
+    let window_end = connection.recovery.acknowledged() + u64::from(connection.send.window);
     let end = connection.send.supply().min(window_end);
     if end > sent {
         return transmit_span(connection, cx, Span::new(sent, end)).is_some();

@@ -15,7 +15,7 @@ pub(super) fn supply(connection: &Connection) -> Supply {
     // A record's end is a segment's end.
     let record_end = send.record_end_after(sent.saturating_sub(1)).map(|at| at + 1);
     end = record_end.map_or(end, |at| at.min(end));
-    let window_end = connection.recovery.acknowledged() + send.window;
+    let window_end = connection.recovery.acknowledged() + u64::from(send.window);
     let small = if end > window_end {
         is_worth_it(connection, window_end.saturating_sub(sent))
     } else {
@@ -27,7 +27,7 @@ pub(super) fn supply(connection: &Connection) -> Supply {
 /// RFC 9293 3.8.6.2.1 (3): a window that cuts the data short is used if it is half the largest one that the peer ever
 /// offered; a smaller one only by the persist timer.
 fn is_worth_it(connection: &Connection, usable: u64) -> bool {
-    usable > 0 && usable >= connection.send.window_max / 2
+    usable > 0 && usable >= u64::from(connection.send.window_max / 2)
 }
 
 /// RFC 9293 3.7.4, Nagle's rule in Minshall's variant (as Linux has it): a short segment waits only for another short

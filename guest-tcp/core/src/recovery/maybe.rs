@@ -7,35 +7,35 @@ use super::codec::{put, take};
 
 /// A number, or none. The largest number of 64 bits becomes the one below it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Maybe(Option<NonZeroU64>);
+pub(crate) struct Maybe(Option<NonZeroU64>);
 
 impl Maybe {
-    pub(super) const NONE: Self = Self(None);
+    pub(crate) const NONE: Self = Self(None);
 
-    pub(super) const fn some(number: u64) -> Self {
+    pub(crate) const fn some(number: u64) -> Self {
         Self(NonZeroU64::new(number.saturating_add(1)))
     }
-    pub(super) const fn get(self) -> Option<u64> {
+    pub(crate) const fn get(self) -> Option<u64> {
         match self.0 {
             Some(one_more) => Some(one_more.get() - 1),
             None => None,
         }
     }
-    pub(super) const fn is_some(self) -> bool {
+    pub(crate) const fn is_some(self) -> bool {
         self.0.is_some()
     }
-    pub(super) const fn is_none(self) -> bool {
+    pub(crate) const fn is_none(self) -> bool {
         self.0.is_none()
     }
     /// Whether it is a time that has come.
-    pub(super) fn is_due(self, now: u64) -> bool {
+    pub(crate) fn is_due(self, now: u64) -> bool {
         self.get().is_some_and(|at| at <= now)
     }
 
-    pub(super) fn save(self, out: &mut Vec<u8>) {
+    pub(crate) fn save(self, out: &mut Vec<u8>) {
         put(out, self.0.map_or(0, NonZeroU64::get));
     }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
+    pub(crate) fn load(from: &mut &[u8]) -> Option<Self> {
         take(from).map(|one_more| Self(NonZeroU64::new(one_more)))
     }
 }

@@ -44,7 +44,7 @@ pub use api::{
 pub use limits::SUPER_SEGMENT;
 
 use congestion::{Control, Window};
-use maybe::Maybe;
+pub(crate) use maybe::Maybe;
 use newreno::NewReno;
 use pacing::{Pacing, Speed};
 use prr::Prr;

@@ -47,7 +47,7 @@ pub(super) struct Rack {
     /// `RACK.reo_wnd_persist`.
     persist: u8,
     /// Times that reordering was seen, and the widest, in bytes.
-    seen: u32,
+    seen: u16,
     degree: u32,
 }
 
@@ -189,7 +189,7 @@ impl Rack {
         }
         self.dsack_round.save(out);
         self.timer.save(out);
-        for number in [u32::from(self.steps), u32::from(self.persist), self.seen, self.degree] {
+        for number in [u32::from(self.steps), u32::from(self.persist), u32::from(self.seen), self.degree] {
             put(out, u64::from(number));
         }
     }
@@ -203,7 +203,7 @@ impl Rack {
             timer: Maybe::load(from)?,
             steps: take_u8(from)?,
             persist: take_u8(from)?,
-            seen: take_u32(from)?,
+            seen: u16::try_from(take(from)?).ok()?,
             degree: take_u32(from)?,
         })
     }

@@ -5,15 +5,13 @@ use alloc::vec::Vec;
 
 use bulkhead_wit::types::Time;
 
-use super::codec::{put, take, take_bool, take_u32};
+use super::codec::{put, take, take_u32};
 use super::congestion::Window;
 
 /// The use of the window.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Usage {
-    /// The window was full at some time of this round.
-    limited: bool,
-    /// The largest flight of this round.
+    /// The largest flight of this round; [`FULL`] if the window was full at some time of it.
     peak: u32,
     /// The round ends when this offset is acknowledged.
     round_end: u64,
@@ -22,14 +20,16 @@ pub(super) struct Usage {
     since: Time,
 }
 
+/// No flight is this large.
+const FULL: u32 = u32::MAX;
+
 impl Usage {
     /// Something was sent, or could not be since the window was full (`full`).
     pub(super) fn note(&mut self, now: Time, flight: u64, full: bool, round: (u64, u64)) {
-        let flight = u32::try_from(flight).unwrap_or(u32::MAX);
+        let flight = u32::try_from(flight).unwrap_or(FULL).min(FULL - 1);
         let (una, end) = round;
-        if una >= self.round_end || full || (!self.limited && flight > self.peak) {
-            self.limited = full;
-            self.peak = flight;
+        if una >= self.round_end || full || flight > self.peak {
+            self.peak = if full { FULL } else { flight };
             self.round_end = end;
         }
         if full {
@@ -41,7 +41,7 @@ impl Usage {
 
     /// Whether the window held the sender back, so that it may grow. In slow start it may be twice what was used.
     pub(super) fn is_limited(&self, window: &Window) -> bool {
-        self.limited || (window.in_slow_start() && window.cwnd < 2 * u64::from(self.peak))
+        self.peak == FULL || (window.in_slow_start() && window.cwnd < 2 * u64::from(self.peak))
     }
 
     /// RFC 2861 section 3.1: for a whole RTO the window was not used: half way down to what was.
@@ -63,15 +63,13 @@ impl Usage {
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
-        put(out, u64::from(self.limited));
         for number in [u64::from(self.peak), self.round_end, u64::from(self.used), self.since] {
             put(out, number);
         }
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let limited = take_bool(from)?;
         let (peak, round_end, used, since) = (take_u32(from)?, take(from)?, take_u32(from)?, take(from)?);
-        Some(Self { limited, peak, round_end, used, since })
+        Some(Self { peak, round_end, used, since })
     }
 }
 

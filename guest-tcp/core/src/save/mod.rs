@@ -127,7 +127,7 @@ impl crate::connection::Connection {
             from = island.end;
             fits
         });
-        let positions = [receive.limit, receive.edge, receive.acked, receive.fin.unwrap_or(0), from];
+        let positions = [receive.limit, receive.edge, receive.acked, receive.fin.get().unwrap_or(0), from];
         let sent = self.recovery.sent_end();
         islands
             && positions.iter().all(|&at| at < POSITION_MAX)
@@ -136,7 +136,7 @@ impl crate::connection::Connection {
             && receive.scale <= WINDOW_SCALE_MAX
             && send.scale <= WINDOW_SCALE_MAX
             && send.written < POSITION_MAX
-            && send.window <= u64::from(u16::MAX) << WINDOW_SCALE_MAX
+            && send.window <= u32::from(u16::MAX) << WINDOW_SCALE_MAX
             && self.recovery.acknowledged() <= sent
             && sent <= send.supply()
     }

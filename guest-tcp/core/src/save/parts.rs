@@ -8,7 +8,7 @@ use crate::hash::Key;
 use crate::instance::{Counters, Instance, Keys, Rate};
 use crate::listener::Listener;
 use crate::reassembly::{Island, Reassembly};
-use crate::recovery::Recovery;
+use crate::recovery::{Maybe, Recovery};
 use crate::seq::Seq;
 use crate::settings::Settings;
 use crate::state::State;
@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use bulkhead_wit::{Address, Endpoint, Handle, Listening, Prefix};
 
 /// The number of the format.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 impl Save for Seq {
     fn save(&self, out: &mut Vec<u8>) {
@@ -69,6 +69,15 @@ impl Save for Ending {
     fn save(&self, _: &mut Vec<u8>) {}
     fn load(_: &mut Reader<'_>) -> Option<Self> {
         None
+    }
+}
+
+impl Save for Maybe {
+    fn save(&self, out: &mut Vec<u8>) {
+        self.get().save(out);
+    }
+    fn load(from: &mut Reader<'_>) -> Option<Self> {
+        Option::load(from).map(Self::from)
     }
 }
 
