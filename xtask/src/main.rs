@@ -4,6 +4,7 @@
 //! - [`test`]: runs every test, and what is as good as one;
 //! - [`bench`]: measures the stack beside the kernel and smoltcp;
 //! - [`demo`]: shows a download from the sandboxed stack;
+//! - [`goodput`]: goodput against loss and round trip, beside the kernel;
 //! - [`policy`]: what we may depend on;
 //! - [`leftovers`]: whether tests have cleaned up;
 //! - [`toolchain`]: finds, or installs, a compiler for them;
@@ -12,6 +13,7 @@
 
 mod bench;
 mod demo;
+mod goodput;
 mod guests;
 mod leftovers;
 mod packages;
@@ -28,6 +30,7 @@ const HELP: &str = "\
 cargo xtask test [--all]       set-up, guests, dependency policy, formatting, lints, every test
 cargo xtask demo               download 1 GiB from a server on the sandboxed stack, with the kernel's curl
 cargo xtask bench [--help]     throughput, latency, CPU time: this stack, the kernel's, smoltcp, in one run
+cargo xtask goodput [--quick]  goodput against loss and round trip, beside the kernel as a sender, over `bulkhead link`
 cargo xtask guests [--force]   build every protocol module into <target>/guests/<name>.wasm
 cargo xtask policy             check licences and sources of all dependencies
 cargo xtask help               this text
@@ -63,6 +66,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
             [program] => demo::download(program.as_ref()),
             _ => bail!("`cargo xtask demo` calls this with the program to show"),
         },
+        "goodput" => goodput::measure(rest),
         "policy" => flag(rest, "").and_then(|_| policy::check()),
         "guests" => guests::build_all(flag(rest, "--force")?),
         "help" | "--help" | "-h" => {

@@ -120,6 +120,8 @@ const fn name(text: &[u8]) -> u64 {
 pub(crate) const CUBIC: u64 = name(b"cubic");
 /// `reno`.
 pub(crate) const RENO: u64 = name(b"reno");
+/// `bbr`.
+pub(crate) const BBR: u64 = name(b"bbr");
 
 /// Why a setting is not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -163,7 +165,7 @@ impl Settings {
             key::WINDOW_CLAMP => self.window_clamp = small(value)?,
             key::NOTSENT_LOWAT => self.notsent_lowat = small(value)?,
             key::MAX_PACING_RATE => self.max_pacing_rate = value,
-            key::CONGESTION if value == CUBIC || value == RENO => self.congestion = value,
+            key::CONGESTION if [CUBIC, RENO, BBR].contains(&value) => self.congestion = value,
             key::PROFILE => self.linux = flag(value)?,
             key::URGENT_INLINE if value <= 1 => {}
             key::ECN | key::CONGESTION | key::URGENT_INLINE => return Err(Refused::Value),

@@ -9,6 +9,7 @@ use bulkhead_wit::{Setting, registry};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::address::Cidr;
+use super::link_arguments::{LINK_EXAMPLES, LinkRun};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,6 +70,9 @@ pub(super) enum Command {
     Run(Box<Run>),
     /// Shows what a protocol module is and what it may do, without running traffic through it
     Inspect(Inspect),
+    /// Joins two TUN interfaces by a link with loss, delay, reordering and more: where the kernel has no netem
+    #[command(after_help = LINK_EXAMPLES)]
+    Link(Box<LinkRun>),
 }
 
 /// What is served, and on what.

@@ -10,6 +10,8 @@ mod device;
 mod failure;
 mod in_use;
 mod inspect;
+mod link;
+mod link_arguments;
 mod module;
 mod plan;
 mod report;
@@ -40,6 +42,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run(run) => run::run(*run),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
+        Command::Link(run) => link::link(&run),
     };
     match result {
         Ok(code) => code,

@@ -6,6 +6,7 @@
 //!
 //! - [`queue`]: frames put in and taken out by the caller, for hosts that are pumped by hand;
 //! - [`link`]: two ends with seeded loss, delay, reordering, duplication, corruption and rate, in virtual time;
+//! - [`relay`]: two devices joined by such a link;
 //! - [`pcap`]: a tap around any device, whose file Wireshark reads;
 //! - `shard` (feature `net`): the queues of one interface, shared out among several stacks;
 //! - `tun` (feature `tun`): the plain TUN device;
@@ -29,6 +30,7 @@ pub mod offload;
 pub mod pcap;
 pub mod queue;
 pub(crate) mod random;
+pub mod relay;
 #[cfg(feature = "net")]
 pub mod shard;
 #[cfg(all(test, feature = "tun"))]

@@ -5,5 +5,6 @@
 
 mod bad_input;
 mod ending;
+mod link;
 mod server;
 mod traffic;

@@ -15,7 +15,7 @@ use crate::instance::{Instance, earlier, mss_of, ticks};
 use crate::limits;
 use crate::recovery::{Algorithm, Parameters, Recovery};
 use crate::seq::Seq;
-use crate::settings::{RENO, Settings};
+use crate::settings::{BBR, RENO, Settings};
 use crate::state::State;
 use alloc::sync::Arc;
 use bulkhead_wit::{Endpoint, Handle, Mark, NEVER, Time};
@@ -297,7 +297,11 @@ pub(crate) fn announced_mss(settings: &Settings, instance: &Instance, remote: En
 pub(crate) fn parameters(settings: &Settings) -> Parameters {
     Parameters {
         initial_window: settings.initial_window,
-        algorithm: if settings.congestion == RENO { Algorithm::Reno } else { Algorithm::Cubic },
+        algorithm: match settings.congestion {
+            RENO => Algorithm::Reno,
+            BBR => Algorithm::Bbr,
+            _ => Algorithm::Cubic,
+        },
         rto_min: settings.rto_min,
         timestamp_tick: limits::TIMESTAMP_TICK,
         pacing: !settings.linux,

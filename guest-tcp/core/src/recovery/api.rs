@@ -39,6 +39,8 @@ pub enum Algorithm {
     Cubic,
     /// RFC 5681.
     Reno,
+    /// draft-ietf-ccwg-bbr (version 3).
+    Bbr,
 }
 
 /// What a connection starts with. `Default` is bulkhead's own profile.

@@ -5,12 +5,12 @@ use alloc::boxed::Box;
 use bulkhead_wit::types::Time;
 
 use super::api::{Ack, Acked, Span};
-use super::congestion::Growth;
+use super::congestion::{Growth, Heard};
 use super::limits::{DUP_THRESH, RENEGE_DELAY};
 use super::maybe::Maybe;
 use super::prr::{Delivery, Prr};
 use super::rack::Found;
-use super::rate::Newest;
+use super::rate::{Newest, Sample};
 use super::scoreboard::Run;
 use super::tlp::Evidence;
 use super::undo::{AfterTimeout, Undo, Verdict};
@@ -38,6 +38,7 @@ struct Arrived {
     /// The lowest original that arrived after something sent later.
     late: Option<u64>,
     sample: Option<Newest>,
+    rate: Option<Sample>,
 }
 
 impl Arrived {
@@ -151,7 +152,7 @@ impl Recovery {
             self.deliver_without_sack(&mut arrived);
         }
         let pipe = self.in_flight();
-        self.rate.on_ack(now, arrived.bytes, arrived.sample, self.rtt.min());
+        arrived.rate = self.rate.on_ack(now, arrived.bytes, arrived.sample, self.rtt.min());
         self.busy.update(now, outstanding > 0);
         if outstanding > 0 && pipe == 0 && self.board.lost() == 0 {
             self.tlp.pending = false;
@@ -323,6 +324,19 @@ impl Recovery {
     }
 
     fn adjust_window(&mut self, now: Time, limited: bool, arrived: &Arrived, acked: &Acked) {
+        if self.control.is_by_model() {
+            let heard = Heard {
+                now,
+                delivered: arrived.bytes,
+                lost: acked.lost,
+                total: self.rate.delivered(),
+                in_flight: self.in_flight(),
+                rtt: acked.rtt,
+                rate: arrived.rate,
+                recovering: self.phase >= Phase::Recovery,
+            };
+            return self.control.hear(&mut self.window, &heard);
+        }
         if matches!(self.phase, Phase::Reduced | Phase::Recovery) {
             if arrived.bytes > 0 || acked.reduced {
                 self.proportional(arrived.bytes, arrived.advanced > 0 && acked.lost == 0);
@@ -353,6 +367,9 @@ impl Recovery {
 
     /// RFC 9937: the window during a reduction.
     pub(super) fn proportional(&mut self, delivered: u64, safe: bool) {
+        if self.control.is_by_model() {
+            return; // what is lost is no longer in flight: there is room for it
+        }
         self.window.cwnd = self.prr.on_ack(&Delivery {
             delivered,
             safe,

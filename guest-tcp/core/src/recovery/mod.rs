@@ -232,6 +232,10 @@ impl Recovery {
     }
 
     fn speed(&self) -> Speed {
+        let most = self.traits.max_pacing_rate;
+        if let Some(rate) = self.control.pacing_rate() {
+            return Speed::at(if most == 0 { rate } else { rate.min(most) });
+        }
         let srtt = self.rtt.srtt().filter(|_| self.traits.pacing);
         Speed::new(&self.window, srtt, self.rtt.min(), self.traits.max_pacing_rate)
     }

@@ -45,6 +45,11 @@ impl Speed {
         }
     }
 
+    /// So many bytes per second.
+    pub(super) const fn at(rate: u64) -> Self {
+        Self { window: 0, srtt: 0, most: rate, burst: 0 }
+    }
+
     fn is_unlimited(self) -> bool {
         self.window == 0 && self.most == 0
     }

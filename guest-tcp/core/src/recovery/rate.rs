@@ -46,6 +46,16 @@ pub(super) struct Rate {
     bytes_per_second: u64,
 }
 
+/// What an acknowledgement says about the path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Sample {
+    pub(super) bytes_per_second: u64,
+    /// The application had nothing more to send when it was sent.
+    pub(super) app_limited: bool,
+    /// Offsets delivered in all when it was sent: a round trip is over when this has come to what was then.
+    pub(super) prior_delivered: u64,
+}
+
 /// The newest run of an acknowledgement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Newest {
@@ -98,23 +108,23 @@ impl Rate {
         delivered: u64,
         newest: Option<Newest>,
         min_rtt: Option<Time>,
-    ) {
+    ) -> Option<Sample> {
         if delivered == 0 {
-            return;
+            return None;
         }
         self.delivered += delivered;
         self.delivered_at = now;
         if self.limited_until > 0 && self.delivered > self.limited_until {
             self.limited_until = 0;
         }
-        let Some(Newest { sent_at, stamp }) = newest else { return };
+        let Newest { sent_at, stamp } = newest?;
         self.first_sent_at = sent_at;
         let sending = sent_at.saturating_sub(stamp.first_sent_at);
         let acking = now.saturating_sub(stamp.delivered_at);
         let interval = sending.max(acking);
         // Shorter than a round trip means acknowledgements compressed on their way: no measure.
         if interval == 0 || min_rtt.is_some_and(|min| interval < min) {
-            return;
+            return None;
         }
         // At most a window was delivered, so 64 bits are enough; more is a damaged state.
         let bytes = (self.delivered - stamp.delivered.min(self.delivered)).min(2 * CWND);
@@ -122,6 +132,8 @@ impl Rate {
         if !stamp.app_limited || rate > self.bytes_per_second {
             self.bytes_per_second = rate;
         }
+        let (app_limited, prior_delivered) = (stamp.app_limited, stamp.delivered);
+        Some(Sample { bytes_per_second: rate, app_limited, prior_delivered })
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
@@ -155,7 +167,7 @@ mod tests {
     fn ten_segments_a_round_trip_are_their_rate() {
         let mut rate = Rate::default();
         let first = run(0, rate.stamp(0, 0));
-        rate.on_ack(10 * MILLISECOND, 10_000, Newest::with(None, &first), Some(10 * MILLISECOND));
+        let _ = rate.on_ack(10 * MILLISECOND, 10_000, Newest::with(None, &first), Some(10 * MILLISECOND));
         assert_eq!(rate.bytes_per_second(), 1_000_000);
         assert_eq!(rate.delivered(), 10_000);
     }
@@ -164,11 +176,11 @@ mod tests {
     fn an_application_limited_sample_never_lowers_the_estimate() {
         let mut rate = Rate::default();
         let first = run(0, rate.stamp(0, 0));
-        rate.on_ack(10 * MILLISECOND, 10_000, Newest::with(None, &first), None);
+        let _ = rate.on_ack(10 * MILLISECOND, 10_000, Newest::with(None, &first), None);
         rate.app_limited(0);
         assert!(rate.limited_until > 0);
         let second = run(20 * MILLISECOND, rate.stamp(20 * MILLISECOND, 0));
-        rate.on_ack(30 * MILLISECOND, 100, Newest::with(None, &second), None);
+        let _ = rate.on_ack(30 * MILLISECOND, 100, Newest::with(None, &second), None);
         assert_eq!(rate.bytes_per_second(), 1_000_000);
     }
 
@@ -176,7 +188,7 @@ mod tests {
     fn compressed_acknowledgements_are_no_sample() {
         let mut rate = Rate::default();
         let first = run(0, rate.stamp(0, 0));
-        rate.on_ack(MILLISECOND, 10_000, Newest::with(None, &first), Some(10 * MILLISECOND));
+        let _ = rate.on_ack(MILLISECOND, 10_000, Newest::with(None, &first), Some(10 * MILLISECOND));
         assert_eq!(rate.bytes_per_second(), 0);
     }
 }

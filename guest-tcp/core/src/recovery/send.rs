@@ -170,7 +170,9 @@ impl Recovery {
         let (idle, rto) = (now.saturating_sub(self.idle_from), self.rto());
         if idle > rto {
             let initial = self.initial_window();
-            usage::restart(&mut self.window, idle, rto, initial);
+            if !self.control.is_by_model() {
+                usage::restart(&mut self.window, idle, rto, initial);
+            }
             self.control.restart(idle);
             self.usage.restarted(now);
             self.idle_from = now;
@@ -260,7 +262,7 @@ impl Recovery {
         }
         let round = (self.board.una(), self.board.end());
         self.usage.note(now, self.board.outstanding(), full, round);
-        if !full {
+        if !full && !self.control.is_by_model() {
             let (rto, initial) = (self.rto(), self.initial_window());
             self.usage.decay(now, rto, initial, &mut self.window);
         }

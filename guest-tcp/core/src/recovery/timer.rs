@@ -49,6 +49,7 @@ impl Recovery {
         if found.lost == 0 {
             return TimerAction::Nothing;
         }
+        self.control.on_lost(found.lost);
         if self.answer_loss(found) || self.phase == Phase::Recovery {
             self.proportional(0, false);
         }

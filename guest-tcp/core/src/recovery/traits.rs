@@ -53,7 +53,8 @@ impl Traits {
         put(out, u64::from(self.rto_min_us));
         put(out, u64::from(self.tick_us));
         put(out, u64::from(self.initial_window));
-        let flags = [self.algorithm == Algorithm::Reno, self.sack, self.timestamps, self.pacing, self.linux];
+        put(out, self.algorithm as u64);
+        let flags = [self.sack, self.timestamps, self.pacing, self.linux];
         flags.into_iter().for_each(|flag| put(out, u64::from(flag)));
         put(out, u64::from(self.super_segment_min));
     }
@@ -64,7 +65,12 @@ impl Traits {
             rto_min_us: take_u32(from).filter(|&micros| micros <= most)?,
             tick_us: take_u32(from).filter(|&micros| micros > 0)?,
             initial_window: u16::try_from(take(from)?).ok()?,
-            algorithm: if take_bool(from)? { Algorithm::Reno } else { Algorithm::Cubic },
+            algorithm: match take(from)? {
+                0 => Algorithm::Cubic,
+                1 => Algorithm::Reno,
+                2 => Algorithm::Bbr,
+                _ => return None,
+            },
             sack: take_bool(from)?,
             timestamps: take_bool(from)?,
             pacing: take_bool(from)?,

@@ -74,7 +74,10 @@ impl Undo {
     pub(super) fn restore(self, window: &mut Window, control: &mut Control) {
         window.cwnd = window.cwnd.max(self.window.cwnd);
         window.ssthresh = window.ssthresh.max(self.window.ssthresh);
-        *control = self.control;
+        // A model of the path has only learned since.
+        if !control.is_by_model() {
+            *control = self.control;
+        }
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {

@@ -1,15 +1,20 @@
 //! Congestion control: how the window grows with what is delivered, and how far it falls on congestion. What counts
 //! as congestion, and how the reduction is spread over a round trip, is decided outside (PRR).
 
+mod bbr;
 mod cubic;
 mod hystart;
 mod hystart_linux;
 mod reno;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bulkhead_wit::types::Time;
 
+pub(super) use self::bbr::Heard;
+
+use self::bbr::Bbr;
 use self::cubic::Cubic;
 use self::reno::Reno;
 use super::api::Algorithm;
@@ -72,11 +77,12 @@ pub(super) struct Growth {
     pub(super) limited: bool,
 }
 
-/// The congestion controls. BBR finds its place here, with the delivery rate of `rate.rs` as its input.
+/// The congestion controls. BBR, which sets window and rate by a model of the path, is told of every acknowledgement.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Control {
     Cubic(Cubic),
     Reno(Reno),
+    Bbr(Box<Bbr>),
 }
 
 impl Control {
@@ -85,6 +91,7 @@ impl Control {
         match algorithm {
             Algorithm::Cubic => Self::Cubic(Cubic::new(linux)),
             Algorithm::Reno => Self::Reno(Reno::default()),
+            Algorithm::Bbr => Self::Bbr(Box::default()),
         }
     }
 
@@ -93,8 +100,32 @@ impl Control {
         match self {
             Self::Cubic(cubic) => cubic.grow(window, growth),
             Self::Reno(reno) if growth.limited => reno.grow(window, growth.delivered),
-            Self::Reno(_) => {}
+            Self::Reno(_) | Self::Bbr(_) => {}
         }
+    }
+
+    /// Whether the window is the control's own affair, in recovery and after idleness too; else the common rules hold.
+    pub(super) fn is_by_model(&self) -> bool {
+        matches!(self, Self::Bbr(_))
+    }
+
+    /// An acknowledgement arrived, in whatever phase.
+    pub(super) fn hear(&mut self, window: &mut Window, heard: &Heard) {
+        if let Self::Bbr(bbr) = self {
+            bbr.on_ack(window, heard);
+        }
+    }
+
+    /// A timer took data for lost.
+    pub(super) fn on_lost(&mut self, bytes: u64) {
+        if let Self::Bbr(bbr) = self {
+            bbr.on_lost(bytes);
+        }
+    }
+
+    /// Bytes per second to be paced at, where the control says so.
+    pub(super) fn pacing_rate(&self) -> Option<u64> {
+        if let Self::Bbr(bbr) = self { bbr.pacing_rate() } else { None }
     }
 
     /// Congestion: the new slow start threshold.
@@ -102,6 +133,7 @@ impl Control {
         match self {
             Self::Cubic(cubic) => cubic.reduce(window),
             Self::Reno(reno) => reno.reduce(window),
+            Self::Bbr(bbr) => bbr.reduce(window),
         }
     }
 
@@ -109,7 +141,7 @@ impl Control {
     pub(super) fn timed_out(&mut self) {
         match self {
             Self::Cubic(cubic) => cubic.timed_out(),
-            Self::Reno(_) => {}
+            Self::Reno(_) | Self::Bbr(_) => {}
         }
     }
 
@@ -118,6 +150,7 @@ impl Control {
         match self {
             Self::Cubic(cubic) => cubic.restart(idle),
             Self::Reno(_) => {}
+            Self::Bbr(bbr) => bbr.restart(),
         }
     }
 
@@ -131,12 +164,17 @@ impl Control {
                 put(out, 1);
                 reno.save(out);
             }
+            Self::Bbr(bbr) => {
+                put(out, 2);
+                bbr.save(out);
+            }
         }
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
         match take(from)? {
             0 => Cubic::load(from).map(Self::Cubic),
             1 => Reno::load(from).map(Self::Reno),
+            2 => Bbr::load(from).map(|bbr| Self::Bbr(Box::new(bbr))),
             _ => None,
         }
     }
