@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub mod attack;
 pub mod frames;
 pub mod scripted;
 pub mod simulation;

@@ -3,6 +3,7 @@
 
 use crate::entity::Entity;
 use crate::header::ip::{Fragment, Ip};
+use crate::limits::{HOLD_SPARED, HOLDS_EACH};
 use crate::out::Context;
 use crate::reassembly::Reassembly;
 use crate::timer::Timers;
@@ -72,6 +73,7 @@ impl Fragments {
         };
         let Some(number) = self.slot_for(&ip, &fragment, segment.payload, cx) else {
             cx.instance.counters.dropped += 1;
+            self.make_way(timers, cx);
             return;
         };
         let Some(slot) = self.slots.get_mut(number as usize).and_then(Option::as_mut) else { return };
@@ -97,6 +99,10 @@ impl Fragments {
         if let Some(found) = self.slots.iter().position(is_of) {
             return u32::try_from(found).ok();
         }
+        let of_source = self.slots.iter().flatten().filter(|slot| slot.source == ip.source).count();
+        if of_source >= HOLDS_EACH {
+            return None;
+        }
         let most = usize::from(cx.instance.holds).min(HOLDS);
         let free = (0..most).find(|&number| {
             self.freed >> number & 1 == 0 && self.slots.get(number).is_none_or(Option::is_none)
@@ -115,6 +121,22 @@ impl Fragments {
             deadline: cx.now.saturating_add(HOLD_TIME),
         });
         u32::try_from(free).ok()
+    }
+
+    /// Where all slots are taken, the oldest datagram that has had its time makes way: whoever hoards slots holds up others
+    /// for a moment and not for half a minute. The host gives the slot again only in the next step.
+    fn make_way(&mut self, timers: &mut Timers, cx: &mut Context<'_>) {
+        let most = usize::from(cx.instance.holds).min(HOLDS);
+        if self.slots.iter().flatten().count() < most {
+            return;
+        }
+        let slots = (0_u32..).zip(&self.slots);
+        let oldest = slots.filter_map(|(number, slot)| Some((slot.as_ref()?.deadline, number))).min();
+        if let Some((deadline, number)) = oldest
+            && deadline.saturating_add(HOLD_SPARED) <= cx.now.saturating_add(HOLD_TIME)
+        {
+            self.release(timers, number, cx);
+        }
     }
 
     fn free(&mut self, timers: &mut Timers, number: u32) {

@@ -6,12 +6,15 @@ use crate::entity::EntityKind;
 use crate::header::icmp::{Complaint, Quoted, echo_reply, parse_error};
 use crate::header::ip::Ip;
 use crate::instance::mss_of;
-use crate::limits::{BLACK_HOLE_MTU, ECHOES_PER_SECOND, PATH_MTU_MIN_V4, PATH_MTU_MIN_V6};
+use crate::limits::{BLACK_HOLE_MTU, ECHOES_PER_SECOND, ERRORS_PER_SECOND, PATH_MTU_MIN_V4, PATH_MTU_MIN_V6};
 use crate::out::{Context, Payload};
 use crate::state::State;
 use crate::tables::Tables;
 use bulkhead_wit::registry::{protocol, reason};
 use bulkhead_wit::{Event, How, Reason, Segment, Source};
+
+/// A network header with extensions that is quoted whole, in bytes.
+const QUOTED_MAX: usize = 256;
 
 /// An echo request is answered with its own data (RFC 1122 3.2.2.6, RFC 4443 4.2).
 pub(crate) fn message(index: u32, header: &[u8], segment: &Segment, cx: &mut Context<'_>) {
@@ -54,6 +57,61 @@ pub(crate) fn message(index: u32, header: &[u8], segment: &Segment, cx: &mut Con
     };
     cx.out.push(start, transport, payload);
     cx.instance.counters.echoes += 1;
+}
+
+/// A datagram of a protocol that nobody here speaks (RFC 1122 3.2.2.1: code 2; RFC 4443 3.4: an unknown next header). UDP's
+/// own errors are its module's (D7 of the contract).
+pub(crate) fn no_taker(index: u32, header: &[u8], segment: &Segment, cx: &mut Context<'_>) {
+    cx.instance.counters.dropped += 1;
+    let Some(ip) = Ip::parse(header) else { return };
+    let answerable = cx.instance.is_ours(ip.destination)
+        && ip.source.is_unicast()
+        && !ip.source.is_loopback()
+        && header.len() <= QUOTED_MAX
+        && segment.protocol != protocol::UDP;
+    if !answerable || cx.out.room().is_none() || !cx.instance.error_rate.take(cx.now, ERRORS_PER_SECOND) {
+        return;
+    }
+    let v4 = ip.destination.is_v4();
+    let answer = Ip {
+        source: ip.destination,
+        destination: ip.source,
+        ttl: cx.instance.settings.ttl,
+        traffic_class: 0,
+    };
+    let headers = &mut cx.out.outputs.headers;
+    let start = headers.len();
+    answer.build(if v4 { protocol::ICMP } else { protocol::ICMPV6 }, false, headers);
+    let transport = headers.len() - start;
+    if v4 {
+        headers.extend_from_slice(&[3, 2, 0, 0, 0, 0, 0, 0]);
+    } else {
+        // Where the next header field stands that is not known.
+        let [a, b, c, d] = next_header_field(header).to_be_bytes();
+        headers.extend_from_slice(&[4, 1, 0, 0, a, b, c, d]);
+    }
+    headers.extend_from_slice(header);
+    // Some of its payload, so that its sender knows which it was.
+    let room = cx.out.room().unwrap_or(0).min(segment.payload).min(8);
+    let payload = Payload {
+        of: u64::from(index),
+        at: 0,
+        length: room,
+        mss: u16::MAX,
+        source: Source::Segment,
+        how: How::default(),
+    };
+    cx.out.push(start, transport, payload);
+}
+
+/// Where in an IPv6 header the field is that names what follows its extensions.
+fn next_header_field(header: &[u8]) -> u32 {
+    let (mut field, mut at) = (6, 40);
+    while at + 1 < header.len() {
+        let length = header.get(at + 1).map_or(0, |units| (usize::from(*units) + 1) * 8);
+        (field, at) = (at, at + length);
+    }
+    field as u32
 }
 
 /// An error about a segment that we sent. RFC 5927 4.1: it counts only if the quoted sequence number is in flight.

@@ -93,6 +93,7 @@ pub(crate) struct Instance {
     pub counters: Counters,
     pub challenges: Rate,
     pub echo_rate: Rate,
+    pub error_rate: Rate,
     /// How many opens have chosen a port (RFC 6056 3.3.3).
     pub port_counter: u32,
     /// When a cookie was sent last.
@@ -118,6 +119,7 @@ impl Default for Instance {
             counters: Counters::default(),
             challenges: Rate::new(),
             echo_rate: Rate::new(),
+            error_rate: Rate::new(),
             port_counter: 0,
             cookies_at: None,
         }

@@ -55,6 +55,18 @@ pub(crate) const KEEPALIVE_COUNT: u8 = 9;
 pub(crate) const FIN_WAIT_2: Time = 60 * SECOND;
 /// How long after the last SYN cookie one may come back.
 pub(crate) const COOKIE_LIFE: Time = 128 * SECOND;
+/// Share of all half-open connections that one source may have before its SYNs are answered with cookies, and how many it
+/// may have in any case. A source is an IPv4 address or the network of 64 bits that an IPv6 host is given.
+pub(crate) const EMBRYO_SHARE: u32 = 4;
+pub(crate) const EMBRYOS_EACH_MIN: u32 = 16;
+/// Sources are told apart as far as this many counts do.
+pub(crate) const SOURCES: usize = 256;
+/// Hold slots that one source may have.
+pub(crate) const HOLDS_EACH: usize = 16;
+/// After so long a datagram that is not whole makes way for another one, if all slots are taken.
+pub(crate) const HOLD_SPARED: Time = SECOND;
+/// ICMP errors about what has no taker, in a second.
+pub(crate) const ERRORS_PER_SECOND: u32 = 100;
 /// How long an offer waits for the host's decision.
 pub(crate) const OFFER: Time = 60 * SECOND;
 /// TIME-WAIT: 2 MSL (Linux: `TCP_TIMEWAIT_LEN`).

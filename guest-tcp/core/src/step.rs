@@ -80,7 +80,8 @@ fn arrive_segment(tables: &mut Tables, index: u32, header: &[u8], segment: &Segm
             tables.fragments.arrive(&mut tables.timers, header, (index, segment), cx);
         }
         (Kind::IcmpError, _) => icmp::error(tables, header, segment, cx),
-        _ => cx.instance.counters.dropped += 1,
+        (Kind::Whole, _) => icmp::no_taker(index, header, segment, cx),
+        (Kind::Frame, _) => cx.instance.counters.dropped += 1,
     }
 }
 

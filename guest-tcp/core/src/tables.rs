@@ -7,7 +7,7 @@ use crate::emit;
 use crate::entity::{Entity, EntityKind};
 use crate::fragment::Fragments;
 use crate::hash::Key;
-use crate::limits::TIME_WAITS;
+use crate::limits::{SOURCES, TIME_WAITS};
 use crate::listener::Listeners;
 use crate::out::Context;
 use crate::slab::Slab;
@@ -17,7 +17,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use bulkhead_wit::registry::reason;
-use bulkhead_wit::{Endpoint, Event, Handle, NEVER, Reason};
+use bulkhead_wit::{Address, Endpoint, Event, Handle, NEVER, Reason};
 
 /// Everything that the stack keeps of its peers.
 #[derive(Default)]
@@ -38,6 +38,8 @@ pub(crate) struct Tables {
     marked: Vec<u32>,
     /// Ends of connections that were closed in this step: the host frees them only after it.
     closed: Vec<(Endpoint, Endpoint)>,
+    /// Embryos by source, under a keyed hash; empty before the first.
+    sources: Vec<u32>,
     /// Embryos that were offered, by the place that is reserved for their connection.
     pub offers: BTreeMap<u32, u32>,
 }
@@ -105,9 +107,28 @@ impl Tables {
         }
     }
 
+    /// Where embryos from this source are counted.
+    fn source(key: Key, source: Address) -> usize {
+        let network = if source.is_v4() { source.low } else { source.high };
+        key.secret(&[network]) as usize % SOURCES
+    }
+
+    /// Embryos that this source has, or more.
+    pub(crate) fn embryos_of(&self, key: Key, source: Address) -> u32 {
+        self.sources.get(Self::source(key, source)).copied().unwrap_or(0)
+    }
+
+    fn count_embryo(&mut self, key: Key, source: Address, step: u32) {
+        self.sources.resize(SOURCES, 0);
+        if let Some(count) = self.sources.get_mut(Self::source(key, source)) {
+            *count = count.wrapping_add(step);
+        }
+    }
+
     /// Adds an embryo; `None` if there are too many.
     pub(crate) fn add_embryo(&mut self, key: Key, most: u32, embryo: Embryo) -> Option<u32> {
         let number = self.embryos.insert(most, embryo)?;
+        self.count_embryo(key, embryo.remote.address, 1);
         self.bind(key, Entity::embryo(number));
         self.timers.set(Entity::embryo(number), embryo.deadline);
         Some(number)
@@ -121,6 +142,7 @@ impl Tables {
         }
         self.timers.set(Entity::embryo(number), embryo.deadline);
         let restored = self.embryos.occupy(number, embryo);
+        self.count_embryo(key, embryo.remote.address, 1);
         self.bind(key, Entity::embryo(number));
         restored
     }
@@ -148,6 +170,7 @@ impl Tables {
     pub(crate) fn remove_embryo(&mut self, key: Key, number: u32) -> Option<Embryo> {
         self.unbind(key, Entity::embryo(number));
         let embryo = self.embryos.release(number)?;
+        self.count_embryo(key, embryo.remote.address, u32::MAX);
         if embryo.offered != Handle::INSTANCE {
             self.offers.remove(&embryo.offered.slot());
         }

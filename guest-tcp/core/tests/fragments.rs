@@ -106,3 +106,38 @@ fn storms_stay_within_bounds() {
         assert!(host.holds.values().map(end).sum::<u64>() <= 1 << 20);
     }
 }
+
+/// The same from another source.
+fn from(last: u8, id: u16) -> Frame {
+    let mut frame = fragment(id, 0, 800, true);
+    frame.header[15] = last;
+    frame
+}
+
+#[test]
+fn one_source_cannot_have_all_slots() {
+    let mut host = Host::new(config(v4(1), 5));
+    for id in 0..100 {
+        send(&mut host, &[fragment(id, 0, 800, true)]);
+    }
+    assert_eq!(host.holds.len(), 16);
+    send(&mut host, &[from(9, 1)]);
+    assert_eq!(host.holds.len(), 17);
+}
+
+#[test]
+fn the_oldest_makes_way_once_it_has_had_its_time() {
+    let mut host = Host::new(config(v4(1), 5));
+    for source in 0..64 {
+        send(&mut host, &[from(100 + source, 1)]);
+    }
+    assert_eq!(host.holds.len(), 64);
+    // Not at once: an honest datagram may be on its way.
+    send(&mut host, &[from(9, 1)]);
+    assert_eq!(host.holds.len(), 64);
+    host.at(host.now + 2 * SECOND);
+    send(&mut host, &[from(9, 1)]);
+    assert_eq!(host.holds.len(), 63);
+    send(&mut host, &[from(9, 1)]);
+    assert_eq!(host.holds.len(), 64);
+}

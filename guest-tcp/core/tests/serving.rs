@@ -256,3 +256,35 @@ fn both_families_are_served_by_one_listener() {
     other.there.address = six;
     other.connect(&mut host);
 }
+
+#[test]
+fn a_protocol_that_nobody_speaks_is_told_a_hundred_times_a_second() {
+    let mut host = host_with(|_| {}, Listening::default(), Vec::new());
+    let header = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 132, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1];
+    let mut answers = 0;
+    for _ in 0..300 {
+        let frame = common::wire::Frame { header: header.clone(), length: 40, ..Default::default() };
+        host.inject(&frame);
+        for answer in host.step() {
+            // RFC 792: unreachable, protocol; it quotes the header and eight bytes.
+            assert_eq!((answer.header[9], answer.header[20], answer.header[21]), (1, 3, 2));
+            assert_eq!((&answer.header[28..48], answer.length), (&header[..], 8));
+            answers += 1;
+        }
+    }
+    assert_eq!(answers, 100);
+}
+
+#[test]
+fn a_source_has_its_share_of_half_open_connections() {
+    let mut host = host_with(|config| config.embryos = 100, Listening::default(), Vec::new());
+    for port in 1..60 {
+        peer(port).says(&mut host, SYN, 0);
+    }
+    let counts = census(&mut host);
+    assert_eq!(counts[usize::from(census::SYN_RECEIVED)], 25);
+    let mut other = peer(1);
+    other.here.address = v4(77);
+    other.says(&mut host, SYN, 0);
+    assert_eq!(census(&mut host)[usize::from(census::SYN_RECEIVED)], 26);
+}

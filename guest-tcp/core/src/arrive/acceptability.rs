@@ -84,7 +84,8 @@ pub(crate) fn refuse(connection: &mut Connection, segment: &Arrived, cx: &mut Co
     if segment.has(Flags::SYN) {
         return super::syn::arrive(connection, cx);
     }
-    if segment.length == 0 && !segment.has(Flags::FIN) && !is_probe(connection, segment) {
+    let is_bare = segment.length == 0 && !segment.has(Flags::FIN) && !is_probe(connection, segment);
+    if is_bare || is_far(connection, segment) {
         let last = connection.out_of_window_at;
         if last > 0 && cx.now.saturating_sub(last) < OUT_OF_WINDOW_INTERVAL {
             return;
@@ -95,6 +96,15 @@ pub(crate) fn refuse(connection: &mut Connection, segment: &Arrived, cx: &mut Co
     note_duplicate(connection, segment);
     connection.ack_now = true;
     emit::ack(connection, cx);
+}
+
+/// Farther from the window than anything that a peer has sent or could send: a guess. Answering each with an
+/// acknowledgement would let a stranger flood the peer through us (RFC 5961 10).
+fn is_far(connection: &Connection, segment: &Arrived) -> bool {
+    let receive = &connection.receive;
+    let start = receive.offset(segment.tcp.seq);
+    let span = i64::from(receive.max).max(crate::limits::WINDOW_UNSCALED as i64);
+    start < receive.next_offset() as i64 - span || start > receive.edge as i64 + span
 }
 
 /// A keepalive or window probe: the byte before RCV.NXT, which must always be answered (RFC 9293 3.8.4).

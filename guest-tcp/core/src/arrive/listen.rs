@@ -9,7 +9,7 @@ use crate::emit;
 use crate::entity::Entity;
 use crate::header::options::Options;
 use crate::header::tcp::Flags;
-use crate::limits::{OFFER, SYN_ACK_RETRIES};
+use crate::limits::{EMBRYO_SHARE, EMBRYOS_EACH_MIN, OFFER, SYN_ACK_RETRIES};
 use crate::listener::Listener;
 use crate::out::Context;
 use crate::recovery::{Ack, Span};
@@ -53,7 +53,10 @@ pub(crate) fn arrive(tables: &mut Tables, segment: &Arrived, cx: &mut Context<'_
     if listener.how.contains(Listening::DEFER) {
         return offer(tables, embryo, segment, cx);
     }
-    if tables.embryos.len() >= cx.instance.embryos {
+    let key = cx.instance.keys.table;
+    let share = (cx.instance.embryos / EMBRYO_SHARE).max(EMBRYOS_EACH_MIN);
+    if tables.embryos.len() >= cx.instance.embryos || tables.embryos_of(key, segment.remote.address) >= share
+    {
         cx.instance.cookies_at = Some(cx.now);
         cx.instance.counters.cookies_sent += 1;
         let mut embryo = embryo.into_cookie(cx.instance, cx.now);

@@ -95,7 +95,7 @@ impl Recovery {
         }
         self.judge_probe(ack, &arrived);
         if ack.ecn_echo {
-            self.on_ecn_echo();
+            self.on_ecn_echo(arrived.bytes > 0);
         }
         acked.undone = self.judge_undo(ack, &arrived);
         self.end_phase();
@@ -219,12 +219,19 @@ impl Recovery {
     }
 
     /// RFC 3168 6.1.2: react as to a loss, at most once a round trip, and nothing is retransmitted.
-    fn on_ecn_echo(&mut self) {
+    fn on_ecn_echo(&mut self, delivered: bool) {
         self.undo = None; // the congestion was real, whatever the retransmissions were
-        if self.phase > Phase::Disorder || self.board.outstanding() == 0 {
+        let outstanding = self.board.outstanding();
+        if self.phase > Phase::Disorder || (outstanding == 0 && !delivered) {
             return;
         }
+        self.control.on_lost(self.window.mss);
         self.reduce();
+        if outstanding == 0 {
+            // All of it has arrived: what is told counts for what is sent next.
+            self.window.cwnd = self.window.cwnd.min(self.window.ssthresh);
+            return;
+        }
         self.prr = Prr::begin(self.board.outstanding());
         self.phase = Phase::Reduced;
         self.recover = self.board.end();

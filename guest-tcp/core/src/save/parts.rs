@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use bulkhead_wit::{Address, Endpoint, Handle, Listening, Prefix};
 
 /// The number of the format.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 impl Save for Seq {
     fn save(&self, out: &mut Vec<u8>) {
@@ -109,7 +109,7 @@ structures! {
     }
     Instance {
         addresses, any_address, mtu, shard, shards, ports, connections, embryos, offers, islands, holds, settings,
-        keys, counters, challenges, echo_rate, port_counter, cookies_at,
+        keys, counters, challenges, echo_rate, error_rate, port_counter, cookies_at,
     }
     Listener { number, local, how, allow, accepted, receive_first, receive_max, settings }
     Embryo {
