@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p bulkhead --bench step`. Both placements get the same steps of one connection that receives bulk data:
 //! full segments in order, and an application that reads everything at once. Each figure is the median of many runs.
-//! As a test (`cargo test --benches`) everything runs once, and nothing is measured.
+//! With `-- FILE.wasm` it measures that module. As a test (`cargo test --benches`) everything runs once, and nothing is measured.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -182,7 +182,9 @@ fn median(mut run: impl FnMut() -> f64) -> f64 {
 }
 
 fn main() {
-    let artifact = Artifact::bundled().expect("the bundled module");
+    let file = std::env::args().skip(1).find(|argument| argument.ends_with(".wasm"));
+    let artifact =
+        file.map_or_else(Artifact::bundled, |file| Artifact::from_file(file.as_ref())).expect("a module");
     println!("module loaded in {:?}, from the cache: {}", artifact.loading().took, artifact.loading().cached);
     let start = Instant::now();
     let instance = artifact.instance().expect("an instance");

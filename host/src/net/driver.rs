@@ -64,6 +64,7 @@ impl Driver {
     }
 
     fn poll(&self, context: &mut Context<'_>, waits: &Waits) -> Poll<io::Result<Summary>> {
+        let mut is_idle = false;
         for _ in 0..TURNS {
             // Readiness is looked at before the turn that uses it up, so that what arrives in between is not missed.
             let device = match waits.device.as_ref().map(|fd| fd.poll_read_ready(context)) {
@@ -74,6 +75,10 @@ impl Driver {
                 Poll::Ready(ready) => Some(ready?),
                 Poll::Pending => None,
             };
+            // The last turn left nothing, and since then nothing has come: sockets with news would have woken us.
+            if is_idle && device.is_none() && timer.is_none() {
+                return Poll::Pending;
+            }
             let mut wake = Wake::default();
             let mut state = self.shared.lock();
             if timer.is_some() {
@@ -95,6 +100,7 @@ impl Driver {
             if let Some(mut device) = device.filter(|_| !again) {
                 device.clear_ready();
             }
+            is_idle = !again;
         }
         context.waker().wake_by_ref();
         Poll::Pending

@@ -134,7 +134,7 @@ impl State {
     // ---- turns
 
     /// One turn, and the wakers of those with news. Says whether there is more to do at once.
-    fn turn(&mut self, wake: &mut Wake) -> bool {
+    fn turn(&mut self, wake: &mut Wake, hearing: Hearing) -> bool {
         if self.end.is_some() {
             return false;
         }
@@ -145,7 +145,7 @@ impl State {
         let now = self.now();
         self.note_gap(now);
         let errors = self.device_errors();
-        let mut again = self.turn_modules(wake);
+        let mut again = self.turn_modules(wake, hearing);
         self.is_turning = false;
         self.turns += 1;
         again |= self.router.waiting() > 0;
@@ -168,10 +168,11 @@ impl State {
         self.modules().map(|stack| stack.totals().device_errors).sum()
     }
 
-    /// A turn of each module. The first that is alive reads the device, for all.
-    fn turn_modules(&mut self, wake: &mut Wake) -> bool {
+    /// A turn of each module. The first that is alive reads the device, for all, if this turn is to hear it.
+    fn turn_modules(&mut self, wake: &mut Wake, hearing: Hearing) -> bool {
         let clock = self.clock;
         let reader = self.modules().position(|stack| stack.fault().is_none());
+        let reader = reader.filter(|_| hearing == Hearing::Arrivals);
         let (mut again, mut has_worked) = (false, false);
         let modules = std::iter::once(&mut self.stack).chain(&mut self.beside);
         for (number, stack) in modules.enumerate() {
@@ -208,7 +209,7 @@ impl State {
     /// The driver's turn. Says whether it is to come back at once; if not, `waker` is woken when it is to.
     pub(super) fn drive(&mut self, waker: &Waker, wake: &mut Wake) -> bool {
         self.driver = None;
-        let again = self.turn(wake) || self.wind_down(wake) || self.is_busy();
+        let again = self.turn(wake, Hearing::Arrivals) || self.wind_down(wake) || self.is_busy();
         if !again && self.end.is_none() {
             self.driver = Some(waker.clone());
             self.arm();
@@ -236,7 +237,7 @@ impl State {
         let was_waiting = self.driver.is_some();
         // Out of here before anything can panic: then the driver finds out.
         wake.driver = self.driver.take();
-        let again = self.turn(wake);
+        let again = self.turn(wake, Hearing::Calls);
         if was_waiting && !again && self.end.is_none() {
             self.driver = wake.driver.take();
             self.arm();
@@ -475,6 +476,16 @@ impl State {
             fault: self.stack.fault().cloned(),
         }
     }
+}
+
+/// What a turn listens to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Hearing {
+    /// Everything: the driver's turn.
+    Arrivals,
+    /// Calls alone: a turn within a call. The driver will be woken for what has arrived, and asking the device for it
+    /// would cost each small write a system call.
+    Calls,
 }
 
 impl fmt::Debug for State {
