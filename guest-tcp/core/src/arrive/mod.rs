@@ -101,8 +101,12 @@ pub(crate) fn otherwise(connection: &mut Connection, segment: &Arrived, cx: &mut
         return;
     }
     connection.restart_keepalive(cx.now);
+    if !ack::arrive(connection, segment, cx) {
+        return;
+    }
+    // Only now: nothing is believed of a segment that acknowledges what was never sent (RFC 5961 5.2).
     acceptability::remember_timestamp(connection, segment, cx.now);
-    if !ack::arrive(connection, segment, cx) || connection.ending.is_some() {
+    if connection.ending.is_some() {
         return;
     }
     ecn::arrive(connection, segment);

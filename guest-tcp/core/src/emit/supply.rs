@@ -7,7 +7,7 @@ use crate::state::State;
 /// What recovery is offered.
 pub(super) fn supply(connection: &Connection) -> Supply {
     if matches!(connection.state, State::SynSent | State::SynReceived) {
-        return Supply { end: 1, window_end: u64::MAX, small: true };
+        return Supply { end: 1, window_end: u64::MAX, small: true, fin: false };
     }
     let send = &connection.send;
     let sent = connection.recovery.sent_end();
@@ -21,7 +21,7 @@ pub(super) fn supply(connection: &Connection) -> Supply {
     } else {
         record_end == Some(end) || may_be_small(connection, end)
     };
-    Supply { end, window_end, small }
+    Supply { end, window_end, small, fin: send.ended && end == send.supply() }
 }
 
 /// RFC 9293 3.8.6.2.1 (3): a window that cuts the data short is used if it is half the largest one that the peer ever

@@ -145,6 +145,8 @@ pub struct Supply {
     /// Whether new data may end in a segment shorter than the MSS: Nagle, cork and silly window avoidance, which
     /// the caller decides.
     pub small: bool,
+    /// Whether the last offset is a FIN.
+    pub fin: bool,
 }
 
 /// Why a range is to be sent.

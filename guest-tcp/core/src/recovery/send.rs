@@ -143,6 +143,10 @@ impl Recovery {
         if whole == 0 {
             return Next::Wait(if windowed { Reason::Window } else { Reason::Idle });
         }
+        if supply.fin && from + 1 == supply.end {
+            // A FIN alone carries nothing that could congest, and may save the peer a wait (as Linux).
+            return send(Span::new(from, supply.end), Purpose::New);
+        }
         self.restart_after_idle(now);
         match self.fit(now, whole) {
             Ok(length) => send(Span::new(from, from + length), Purpose::New),

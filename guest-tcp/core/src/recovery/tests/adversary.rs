@@ -67,6 +67,7 @@ fn send(recovery: &mut Recovery, now: Time, dice: &mut Dice) {
         end: end + dice.roll(200_000),
         window_end: (una + dice.roll(300_000)).max(end.saturating_sub(dice.roll(3000))),
         small: dice.roll(2) == 0,
+        fin: false,
     };
     for _ in 0..dice.roll(20) {
         let Next::Send(transmit) = recovery.next(now, &supply) else { return };

@@ -32,7 +32,7 @@ fn modern() -> Parameters {
 
 /// Sends all that may be sent of `end` offsets.
 fn send(recovery: &mut Recovery, now: Time, end: u64) -> Vec<Transmit> {
-    let supply = Supply { end, window_end: u64::MAX, small: true };
+    let supply = Supply { end, window_end: u64::MAX, small: true, fin: false };
     let mut sent = Vec::new();
     while let Next::Send(transmit) = recovery.next(now, &supply) {
         recovery.on_sent(now, transmit.span);
@@ -71,7 +71,7 @@ fn rfc6928_ten_segments_at_first() {
 #[test]
 fn a_part_of_an_offer_may_be_sent() {
     let (mut recovery, now) = established(modern());
-    let supply = Supply { end: 100 * MSS, window_end: u64::MAX, small: true };
+    let supply = Supply { end: 100 * MSS, window_end: u64::MAX, small: true, fin: false };
     let Next::Send(_) = recovery.next(now, &supply) else { panic!("sends") };
     recovery.on_sent(now, Span::new(1, 1 + MSS));
     let Next::Send(rest) = recovery.next(now, &supply) else { panic!("sends") };
@@ -82,7 +82,7 @@ fn a_part_of_an_offer_may_be_sent() {
 fn small_segments_and_windows() {
     let (mut recovery, now) = established(modern());
     let next = |recovery: &mut Recovery, end, window_end, small| match recovery
-        .next(now, &Supply { end, window_end, small })
+        .next(now, &Supply { end, window_end, small, fin: false })
     {
         Next::Send(transmit) => Ok(transmit.span.len()),
         Next::Wait(reason) => Err(reason),
@@ -330,13 +330,13 @@ fn a_shrunken_window_holds_retransmissions_but_the_first() {
     while action != TimerAction::Timeout {
         at = recovery.next_deadline().expect("armed");
         action = recovery.on_timer(at);
-        let supply = Supply { end: 10 * MSS + 1, window_end: 1, small: true };
+        let supply = Supply { end: 10 * MSS + 1, window_end: 1, small: true, fin: false };
         if let Next::Send(transmit) = recovery.next(at, &supply) {
             recovery.on_sent(at, transmit.span);
             assert!(transmit.span == segment(0) || transmit.purpose == Purpose::Probe);
         }
     }
-    let supply = Supply { end: 10 * MSS + 1, window_end: 1, small: true };
+    let supply = Supply { end: 10 * MSS + 1, window_end: 1, small: true, fin: false };
     assert!(matches!(recovery.next(at, &supply), Next::Wait(_)));
 }
 

@@ -160,7 +160,7 @@ impl Simulation {
     fn pump(&mut self) {
         for _ in 0..100_000 {
             let window_end = self.recovery.acknowledged() + self.window;
-            let supply = Supply { end: self.end, window_end, small: true };
+            let supply = Supply { end: self.end, window_end, small: true, fin: false };
             match self.recovery.next(self.now, &supply) {
                 Next::Send(transmit) => {
                     self.outcome.probes += u32::from(transmit.purpose == Purpose::Probe);

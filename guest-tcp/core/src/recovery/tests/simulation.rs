@@ -150,7 +150,7 @@ fn an_idle_window_decays_and_starts_again() {
     let used = simulation.recovery.cwnd();
     assert!(used > 300_000, "{used}");
     simulation.idle(60 * SECOND);
-    let supply = Supply { end: simulation.end + 100_000, window_end: u64::MAX, small: true };
+    let supply = Supply { end: simulation.end + 100_000, window_end: u64::MAX, small: true, fin: false };
     assert!(matches!(simulation.recovery.next(simulation.now, &supply), Next::Send(_)));
     assert_eq!(simulation.recovery.cwnd(), 10_000);
 }
