@@ -71,6 +71,10 @@ impl Subject {
     pub(crate) fn start(kind: Kind) -> anyhow::Result<Self> {
         let peer = Namespace::new().context("a network namespace is needed: run it as root")?;
         let own = if kind == Kind::Kernel { Some(veth(&peer)?) } else { None };
+        for space in [Some(&peer), own.as_ref()].into_iter().flatten() {
+            // The same for all, whatever this machine's default is, and what bulkhead does by default.
+            space.inside(|| std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "cubic"))??;
+        }
         let name = kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let mut command = own.as_ref().unwrap_or(&peer).command(std::env::current_exe()?);
         let mut child = command.args(["serve", &name]).stdout(Stdio::piped()).spawn()?;
