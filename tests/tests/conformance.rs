@@ -82,7 +82,13 @@ fn links(page: &str) -> Vec<(&str, Option<usize>)> {
 fn documents_lead_to_what_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut counted = 0;
-    for name in ["README.md", "ARCHITECTURE.md", "docs/features.md", "tests/conformance/README.md"] {
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "docs/features.md",
+        "docs/packetdrill.md",
+        "tests/conformance/README.md",
+    ] {
         let page = root.join(name);
         let text = std::fs::read_to_string(&page).expect(name);
         for (target, number) in links(&text) {
