@@ -8,7 +8,16 @@ use anyhow::bail;
 use crate::shell::{run, say, which};
 
 /// Programs that we call, and the packages that have them.
-const PROGRAMS: &[(&str, &str)] = &[("ip", "iproute2"), ("curl", "curl"), ("iperf3", "iperf3")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("ip", "iproute2"),
+    ("curl", "curl"),
+    ("iperf3", "iperf3"),
+    ("nginx", "nginx-light"),
+    ("openssl", "openssl"),
+    ("wrk", "wrk"),
+    ("redis-server", "redis-server"),
+    ("redis-benchmark", "redis-tools"),
+];
 
 /// Installs the packages of those `programs` that are not on the search path. `why` completes the sentence "needed to ...".
 ///

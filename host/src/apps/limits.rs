@@ -19,3 +19,14 @@ pub(crate) const HEADER_BYTES: usize = 64 << 10;
 pub(crate) const LISTED: usize = 10_000;
 /// Bytes of a path in a request, decoded.
 pub(crate) const PATH_BYTES: usize = 4096;
+
+/// Time that a connection to a target may take to open.
+pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(30);
+/// Addresses of one name that are tried.
+pub(crate) const ADDRESSES: usize = 8;
+/// Bytes of one write or read of a measurement.
+pub(crate) const PERF_BLOCK: usize = 1 << 20;
+/// Streams of a measurement in each direction.
+pub(crate) const PERF_STREAMS: usize = 128;
+/// Bytes of a text in a measurement.
+pub(crate) const PERF_JSON: usize = 1 << 20;

@@ -3,11 +3,15 @@
 //! Each is written against [`Connection`] and knows nothing of the stack below, so that the same code is tested over
 //! a pipe in memory and over the kernel's sockets.
 
+pub(crate) mod connect;
 pub(crate) mod counted;
 pub(crate) mod discard;
 pub(crate) mod echo;
+pub(crate) mod forward;
 pub(crate) mod http;
 pub(crate) mod limits;
+pub(crate) mod perf;
+pub(crate) mod socks5;
 pub(crate) mod source;
 mod stop;
 

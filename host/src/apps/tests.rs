@@ -8,23 +8,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use super::connect::{Host, Target};
 use super::counted::Counters;
 use super::discard::Discard;
 use super::echo::Echo;
+use super::forward::Forward;
+use super::socks5::Socks5;
 use super::source::Source;
-use super::{Listener, Service, Stopper, serve};
-
-impl Listener for TcpListener {
-    type Stream = TcpStream;
-
-    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        Self::accept(self).await
-    }
-
-    fn is_final(_: &io::Error) -> bool {
-        false
-    }
-}
+use super::{Service, Stopper, serve};
 
 /// An application that is being served.
 pub(super) struct Served {
@@ -106,4 +97,77 @@ async fn source_sends_lines_that_are_known() {
     served.task.await.unwrap().unwrap();
     let counts = served.counters.counts();
     assert_eq!((counts.failed, counts.bytes_out), (0, (got.len() + rest.len()) as u64));
+}
+
+fn target(at: SocketAddr) -> Target {
+    Target { host: at.ip().to_string(), port: at.port() }
+}
+
+#[tokio::test]
+async fn forward_passes_bytes_and_ends_on() {
+    let echo = served(Echo).await;
+    let forward = served(Forward { target: target(echo.at), by: Host }).await;
+    let stream = TcpStream::connect(forward.at).await.unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let sent: Vec<u8> = (0..3_000_000_u32).map(|at| (at / 7) as u8).collect();
+    let copy = sent.clone();
+    tokio::spawn(async move {
+        writing.write_all(&copy).await.unwrap();
+        writing.shutdown().await.unwrap();
+    });
+    let mut got = Vec::new();
+    reading.read_to_end(&mut got).await.unwrap();
+    assert!(got == sent);
+    // Nobody at the other end: the connection ends.
+    let nobody = served(Forward { target: Target { host: "127.0.0.1".into(), port: 1 }, by: Host }).await;
+    let mut stream = TcpStream::connect(nobody.at).await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn socks5_connects_by_number_and_by_name_and_refuses_in_kind() {
+    let echo = served(Echo).await;
+    let socks = served(Socks5(Host)).await;
+    let port = echo.at.port().to_be_bytes();
+    let by_number = [&[5, 1, 0, 1, 127, 0, 0, 1][..], &port].concat();
+    let by_name = [&[5, 1, 0, 3, 9][..], b"localhost", &port].concat();
+    for request in [by_number, by_name] {
+        let mut stream = TcpStream::connect(socks.at).await.unwrap();
+        stream.write_all(&[5, 2, 0, 2]).await.unwrap();
+        let mut chosen = [0; 2];
+        stream.read_exact(&mut chosen).await.unwrap();
+        assert_eq!(chosen, [5, 0]);
+        stream.write_all(&request).await.unwrap();
+        let mut answer = [0; 10];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer[..2], [5, 0]);
+        stream.write_all(b"hello").await.unwrap();
+        let mut five = [0; 5];
+        stream.read_exact(&mut five).await.unwrap();
+        assert_eq!(&five, b"hello");
+    }
+    for (request, code) in [([5, 1, 0, 1, 127, 0, 0, 1, 0, 1], 5), ([5, 2, 0, 1, 127, 0, 0, 1, 0, 1], 7)] {
+        let mut stream = TcpStream::connect(socks.at).await.unwrap();
+        stream.write_all(&[5, 1, 0]).await.unwrap();
+        stream.read_exact(&mut [0; 2]).await.unwrap();
+        stream.write_all(&request).await.unwrap();
+        let mut answer = [0; 10];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer[..2], [5, code]);
+    }
+    let mut wrong = TcpStream::connect(socks.at).await.unwrap();
+    wrong.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    assert_eq!(wrong.read(&mut [0; 1]).await.unwrap_or(0), 0);
+}
+
+#[test]
+fn targets_are_read() {
+    for (text, host, port) in [("127.0.0.1:80", "127.0.0.1", 80), ("[::1]:8", "::1", 8), ("a.b:9", "a.b", 9)]
+    {
+        assert_eq!(text.parse(), Ok(Target { host: host.into(), port }));
+        assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
+    }
+    for wrong in ["80", ":80", "a:0", "::1:80", "a:b"] {
+        assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+    }
 }

@@ -1,7 +1,7 @@
 //! What can be said on the command line.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,6 +25,14 @@ Applications (the default ports are those of the services):
   discard[:PORT]     reads and says nothing (port 9)
   source[:PORT]      sends lines without end (port 19)
   http[:PORT] DIR    serves a directory (port 80)
+  perf[:PORT]        what iperf3 measures against (port 5201)
+  forward PORT=HOST:PORT
+                     connections to the stack's port go to a target of the host's
+  forward host:[ADDRESS:]PORT=HOST:PORT
+                     connections to the host's port (127.0.0.1) go through the stack to a target
+  socks5[:PORT]      a proxy on the host (127.0.0.1, port 1080) whose connections leave through the stack
+  perf-to HOST[:PORT][,seconds=N][,parallel=N][,reverse][,both]
+                     measures against `iperf3 -s` through the stack
 
 Examples:
   sudo bulkhead run http ./site
@@ -40,6 +48,14 @@ Examples:
 
   sudo bulkhead run http . --module ./my-tcp.wasm --pcap wire.pcap -vv
       Another protocol module; frames go to a file, and what happens to standard error.
+
+  sudo bulkhead run forward 80=127.0.0.1:3000 forward host:8080=10.77.0.1:80 socks5
+      A server of the host's behind the stack, a way through the stack from the host, and a proxy.
+      In another terminal: curl --socks5-hostname 127.0.0.1:1080 http://10.77.0.1:8000/
+
+  sudo bulkhead run --config /etc/bulkhead.toml --metrics 127.0.0.1:9100
+      The file has the long options as keys: applications = [\"http ./site\"], tun = \"tun7\", [setting] nodelay = 1.
+      In another terminal: sudo bulkhead stat --watch
 
 Without root: let root prepare the interface once, with `ip tuntap add dev bulkhead0 mode tun user YOU`,
 `ip addr add 10.77.0.1/24 dev bulkhead0` and `ip link set bulkhead0 up`, or give the program the capability with
@@ -68,6 +84,11 @@ pub(super) enum Command {
     /// Serves applications on a sandboxed TCP stack, over a TUN device of its own
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<Run>),
+    /// Shows the connections of a running instance
+    Stat(Stat),
+    /// Prints what is made of the command line: a man page, completions, a systemd unit
+    #[command(subcommand)]
+    Generate(Generate),
     /// Shows what a protocol module is and what it may do, without running traffic through it
     Inspect(Inspect),
     /// Joins two TUN interfaces by a link with loss, delay, reordering and more: where the kernel has no netem
@@ -78,9 +99,22 @@ pub(super) enum Command {
 /// What is served, and on what.
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// Applications: echo[:PORT], discard[:PORT], source[:PORT], http[:PORT] DIR
+    /// Applications: echo, discard, source, http DIR, perf, forward LISTEN=TARGET, socks5, perf-to SERVER; see below
     #[arg(required = true, value_name = "APP")]
     pub(super) applications: Vec<OsString>,
+
+    /// More of the options below, and applications, from a file in TOML; what is said here comes before it
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
+    /// The control socket, which `bulkhead stat` asks; by default one for the interface in $XDG_RUNTIME_DIR/bulkhead or
+    /// /run/bulkhead
+    #[arg(long, value_name = "PATH")]
+    pub(super) control: Option<PathBuf>,
+
+    /// Serve figures for Prometheus at this address of the host's
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) metrics: Option<SocketAddr>,
 
     /// The protocol module, a component; the bundled TCP module if not given
     #[arg(long, value_name = "FILE.wasm")]
@@ -139,6 +173,40 @@ pub(super) struct Run {
     pub(super) seed: Option<u64>,
 }
 
+/// Whom to ask.
+#[derive(Debug, Args)]
+pub(super) struct Stat {
+    /// The interface of the instance
+    #[arg(long, value_name = "NAME", default_value = "bulkhead0")]
+    pub(super) tun: String,
+
+    /// Its control socket, where it is not in the usual place
+    #[arg(long, value_name = "PATH")]
+    pub(super) control: Option<PathBuf>,
+
+    /// Print it as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Again and again, after this many seconds
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = pause)]
+    pub(super) watch: Option<f64>,
+}
+
+/// What is made of the command line.
+#[derive(Debug, Subcommand)]
+pub(super) enum Generate {
+    /// A man page
+    Man,
+    /// What a shell completes
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// A systemd unit, which reads /etc/bulkhead.toml
+    Systemd,
+}
+
 /// What is looked at.
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
@@ -171,6 +239,11 @@ pub(super) enum Switch {
 
 /// The longest drain: an hour.
 const DRAIN_SECONDS_MAX: f64 = 3600.0;
+
+fn pause(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if (0.1..=DRAIN_SECONDS_MAX).contains(&seconds) { Ok(seconds) } else { Err("0.1 to 3600 seconds".into()) }
+}
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;

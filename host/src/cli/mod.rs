@@ -6,18 +6,24 @@
 mod address;
 mod arguments;
 mod capture;
+mod config;
+mod control;
 mod device;
 mod failure;
+mod generate;
 mod in_use;
 mod inspect;
 mod link;
 mod link_arguments;
+mod metrics;
 mod module;
 mod plan;
+mod ready;
 mod report;
 mod run;
 mod signals;
 mod stacks;
+mod stat;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -30,7 +36,14 @@ use failure::one_line;
 
 /// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let words = match config::with_file(std::env::args_os().collect()) {
+        Ok(words) => words,
+        Err(error) => {
+            eprintln!("bulkhead: {}", one_line(&error));
+            return failure::code(&error);
+        }
+    };
+    let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are no errors; a reader that has gone away is none of ours.
@@ -41,6 +54,8 @@ pub(crate) fn main() -> ExitCode {
     watch(arguments.verbose);
     let result = match arguments.command {
         Command::Run(run) => run::run(*run),
+        Command::Stat(stat) => stat::stat(&stat),
+        Command::Generate(what) => generate::generate(&what),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
         Command::Link(run) => link::link(&run),
     };

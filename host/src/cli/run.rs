@@ -1,92 +1,38 @@
 //! `bulkhead run`: applications on the sandboxed stack.
 
-use std::future::Future;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead::ListenOptions;
-use bulkhead::net::{TcpListener, TcpStream};
-use bulkhead_wit::limits;
+use bulkhead_wit::registry::setting;
+use bulkhead_wit::{Setting, limits};
 use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::address::{Cidr, peers};
 use super::arguments::Run;
 use super::capture::Capture;
+use super::control::{Control, path_for};
 use super::device;
 use super::failure::usage;
 use super::module::Module;
 use super::plan::{Application, Kind, applications};
-use super::report::{Report, print};
+use super::ready::{Ready, Start};
+use super::report::{Report, bytes, print};
 use super::signals::Signals;
 use super::stacks::Stacks;
+use super::{metrics, stat};
+use crate::apps::Stopper;
 use crate::apps::counted::Counters;
-use crate::apps::discard::Discard;
-use crate::apps::echo::Echo;
-use crate::apps::http::Http;
-use crate::apps::source::Source;
-use crate::apps::{Listener, Service, Stop, Stopper, serve};
 
 /// What a shell calls a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
-
-/// An application that is ready to be served.
-struct Ready {
-    application: Application,
-    counters: Arc<Counters>,
-    serve: Box<dyn Fn(TcpListener, Stop) -> Serving>,
-}
-
-/// An application at work on one stack.
-pub(super) type Serving = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
-
-impl Ready {
-    /// Everything that can fail without a stack fails here.
-    fn new(application: Application) -> anyhow::Result<Self> {
-        Ok(match &application.kind {
-            Kind::Echo => Self::of(application, Echo),
-            Kind::Discard => Self::of(application, Discard),
-            Kind::Source => Self::of(application, Source::new()),
-            Kind::Http(directory) => {
-                let http = Http::new(directory).with_context(|| {
-                    format!("{}: cannot serve it; give http a directory that exists", directory.display())
-                })?;
-                Self::of(application, http)
-            }
-        })
-    }
-
-    fn of(application: Application, service: impl Service) -> Self {
-        let counters = Arc::new(Counters::default());
-        let (service, counting) = (Arc::new(service), Arc::clone(&counters));
-        Self {
-            application,
-            counters,
-            serve: Box::new(move |listener, stop| {
-                Box::pin(serve(listener, Arc::clone(&service), Arc::clone(&counting), stop))
-            }),
-        }
-    }
-}
-
-impl Listener for TcpListener {
-    type Stream = TcpStream;
-
-    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        Self::accept(self).await
-    }
-
-    /// A listener outlives faults of the module; when it ends, so has the stack.
-    fn is_final(_: &io::Error) -> bool {
-        true
-    }
-}
 
 /// Serves until asked to end.
 ///
@@ -119,19 +65,29 @@ async fn served(run: &Run, peers: &[Cidr], ready: Vec<Ready>, module: &Module) -
     let mut stacks = Stacks::new(run, opened.queues, module)?;
     let begun = cpu_time();
     let (stopper, stop) = Stopper::new();
-    let mut counted = Vec::new();
+    let (mut counted, mut on_host) = (Vec::new(), Vec::new());
     let mut lines = banner(run, peers, module, &opened.about);
     for one in ready {
         let application = one.application;
-        let local = SocketAddr::new(everywhere(&run.address), application.port);
-        let options = ListenOptions { dual_stack: local.is_ipv6(), ..ListenOptions::default() };
-        stacks
-            .serve(local, options, |listener| (one.serve)(listener, stop.clone()))
-            .with_context(|| format!("{application}: cannot listen on port {}", application.port))?;
+        match one.start {
+            Start::Stack(port, serve) => {
+                let local = SocketAddr::new(everywhere(&run.address), port);
+                let options = listening(run, local);
+                stacks
+                    .serve(local, options, |listener| serve(listener, stop.clone()))
+                    .with_context(|| format!("{application}: cannot listen on port {port}"))?;
+            }
+            Start::Host(serve) => {
+                let net = stacks.first().context("there is no stack")?;
+                on_host.push(serve(net, stop.clone()));
+            }
+        }
         lines.push_str(&invitation(&application, &run.address));
         counted.push((application.to_string(), one.counters));
     }
     let mut serving = stacks.start()?;
+    on_host.into_iter().for_each(|one| drop(serving.spawn(one)));
+    let _watching = watching(run, &stacks, &counted, &mut lines).await?;
     eprint!("{lines}\nCtrl-C ends.\n");
 
     let end = tokio::select! {
@@ -159,6 +115,92 @@ async fn served(run: &Run, peers: &[Cidr], ready: Vec<Ready>, module: &Module) -
         End::Asked => Ok(ExitCode::SUCCESS),
         End::AtOnce => Ok(ExitCode::from(INTERRUPTED)),
         End::Failed(error) => Err(error),
+    }
+}
+
+/// Answers leave at once: a head and a body are two writes, and a peer that delays its acknowledgement of the first would
+/// hold the second back for 40 ms.
+fn listening(run: &Run, local: SocketAddr) -> ListenOptions {
+    let is_said = run.setting.iter().any(|said| said.key == setting::NODELAY);
+    let nodelay = Setting { key: setting::NODELAY, value: 1 };
+    let settings = if is_said { Vec::new() } else { vec![nodelay] };
+    ListenOptions { dual_stack: local.is_ipv6(), settings, ..ListenOptions::default() }
+}
+
+type Counted = Vec<(String, Arc<Counters>)>;
+
+/// Those who look on: the control socket, figures for Prometheus, progress on a terminal. They end with what is returned.
+async fn watching(
+    run: &Run,
+    stacks: &Stacks,
+    counted: &Counted,
+    lines: &mut String,
+) -> anyhow::Result<JoinSet<()>> {
+    let mut watching = JoinSet::new();
+    let path = run.control.clone().unwrap_or_else(|| path_for(&run.tun));
+    match Control::open(&path) {
+        Ok(control) => {
+            let (stacks, counted) = (stacks.asked(), counted.clone());
+            watching.spawn(control.serve(move |command, _| match command {
+                "stat" => stat::json(&stacks, applications_json(&counted)),
+                other => json!({ "error": format!("{other:?} is no command here") }),
+            }));
+        }
+        // Nobody asked for it by name: the program does without.
+        Err(error) if run.control.is_none() => tracing::info!("no control socket: {error:#}"),
+        Err(error) => return Err(error),
+    }
+    if let Some(at) = run.metrics {
+        let listener =
+            metrics::listen(at).await.with_context(|| format!("--metrics {at}: cannot listen there"))?;
+        let stacks = stacks.asked();
+        watching.spawn(metrics::serve(listener, move || metrics::text(stat::json(&stacks, json!([])))));
+        lines.push_str(&format!("\nfigures  at http://{at}/metrics\n"));
+    }
+    if io::stderr().is_terminal() {
+        watching.spawn(progress(counted.clone()));
+    }
+    Ok(watching)
+}
+
+fn applications_json(counted: &Counted) -> Value {
+    let each = counted.iter().map(|(name, counters)| {
+        let counts = counters.counts();
+        json!({
+            "name": name, "connections": counts.accepted, "ended": counts.ended, "failed": counts.failed,
+            "bytes_in": counts.bytes_in, "bytes_out": counts.bytes_out,
+        })
+    });
+    each.collect()
+}
+
+/// A line that stays in its place, while there is something to tell of.
+async fn progress(counted: Counted) {
+    let sum = || {
+        counted.iter().map(|(_, counters)| counters.counts()).fold((0, 0, 0), |(open, into, out), counts| {
+            (open + counts.accepted - counts.ended, into + counts.bytes_in, out + counts.bytes_out)
+        })
+    };
+    let mut before = sum();
+    let mut is_shown = false;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = sum();
+        if (now.1, now.2) != (before.1, before.2) {
+            let rate = |now: u64, before: u64| bytes(now.saturating_sub(before));
+            eprint!(
+                "\r\x1b[K{} open, {} in ({}/s), {} out ({}/s)",
+                now.0,
+                bytes(now.1),
+                rate(now.1, before.1),
+                bytes(now.2),
+                rate(now.2, before.2)
+            );
+            is_shown = true;
+        } else if std::mem::take(&mut is_shown) {
+            eprintln!();
+        }
+        before = now;
     }
 }
 
@@ -226,8 +268,8 @@ fn invitation(application: &Application, ours: &[Cidr]) -> String {
         _ => application.to_string(),
     };
     let mut lines = format!("\n{about}\n");
-    for own in ours {
-        lines.push_str(&format!("  try: {}\n", application.try_it(own.address)));
-    }
+    let mut told: Vec<String> = ours.iter().filter_map(|own| application.try_it(own.address)).collect();
+    told.dedup();
+    told.iter().for_each(|line| lines.push_str(&format!("  try: {line}\n")));
     lines
 }

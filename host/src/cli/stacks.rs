@@ -8,13 +8,13 @@ use anyhow::Context as _;
 use bulkhead::ListenOptions;
 use bulkhead::device::Device;
 use bulkhead::device::shard::shards;
-use bulkhead::net::{Builder, Driver, Net, Summary, TcpListener};
+use bulkhead::net::{Builder, ConnectionInfo, Driver, Net, Summary, TcpListener};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::arguments::Run;
 use super::module::Module;
-use super::run::Serving;
+use super::ready::Serving;
 
 /// The ports that modules choose from, as Linux has them.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
@@ -100,6 +100,16 @@ impl Stacks {
         Ok(tasks)
     }
 
+    /// For somebody who asks them.
+    pub(super) fn asked(&self) -> Asked {
+        Asked { nets: self.nets.clone() }
+    }
+
+    /// The stack that applications of the host's connect through.
+    pub(super) fn first(&self) -> Option<Net> {
+        self.nets.first().cloned()
+    }
+
     /// Ends all of them in kind, as [`Net::shutdown`] does.
     pub(super) async fn shutdown(&self, drain: Duration) -> Summary {
         let mut ending = JoinSet::new();
@@ -112,6 +122,28 @@ impl Stacks {
             all = added(all, one.ok());
         }
         all.unwrap_or_else(|| self.stat())
+    }
+
+    /// What was done so far.
+    pub(super) fn stat(&self) -> Summary {
+        self.asked().stat()
+    }
+}
+
+/// The stacks as somebody knows them who only asks.
+pub(super) struct Asked {
+    nets: Vec<Net>,
+}
+
+impl Asked {
+    /// Connections of all stacks, at most `most` of each.
+    pub(super) fn connection_infos(&self, most: usize) -> Vec<ConnectionInfo> {
+        self.nets.iter().flat_map(|net| net.connection_infos(most)).collect()
+    }
+
+    /// Where listeners are.
+    pub(super) fn listeners(&self) -> Vec<SocketAddr> {
+        self.nets.first().map(Net::listeners).unwrap_or_default()
     }
 
     /// What was done so far.

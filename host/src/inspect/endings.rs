@@ -41,7 +41,7 @@ fn finished(ledgers: &mut Ledgers, step: &Step<'_>, end: &Finished) -> Result<()
         violation(Rule::Finished, format!("{:?}: segment {} has no FIN", ledger.handle, end.segment))
     })?;
     let at = facts.first_byte().wrapping_add(arrived.payload.len() as u32).wrapping_sub(ledger.receive_base);
-    let placed = ledger.islands.last().map_or(ledger.exposed, |island| island.1.max(ledger.exposed));
+    let placed = ledger.islands.last().map_or(ledger.placed, |island| island.1);
     let fits =
         at == end.at as u32 && end.at >= placed && end.at <= ledger.exposed.saturating_add(limits::WINDOW);
     check(fits && ledger.finished.is_none(), Rule::Finished, || {

@@ -3,6 +3,7 @@
 //! The module is believed nothing: inspect holds every output against these numbers, and moves them only by what
 //! was proven. This is the only place of the host where sequence numbers mean anything.
 
+use super::by_ends::{ByEnds, Ends};
 use super::rule::{Broken, Rule, check, violation};
 use bulkhead_wit::{Endpoint, Handle, Listening, limits};
 use std::collections::HashMap;
@@ -56,12 +57,14 @@ pub struct Ledger {
     pub sent: u64,
     /// Where the peer's stream ends, once its FIN was seen.
     pub finished: Option<u64>,
-    /// Runs of placed bytes that are not exposed, ordered, apart from each other.
+    /// Bytes placed without a hole from the beginning; all are exposed but those of this step.
+    pub placed: u64,
+    /// Runs of placed bytes beyond, ordered, apart from each other.
     pub islands: Vec<(u64, u64)>,
     /// The step in which it was last touched, so that its former numbers are kept once a step.
     touched: u64,
-    /// The step in which it last had a mark.
-    pub(super) marked: u64,
+    /// It had a mark in that step.
+    pub(super) is_marked: bool,
 }
 
 impl Ledger {
@@ -71,24 +74,31 @@ impl Ledger {
 
     /// Adds a placed run. The caller has made sure that it lies beyond `exposed` and below `limit`.
     pub(super) fn place(&mut self, at: u64, end: u64, islands_max: usize) -> Result<(), Broken> {
+        let overlaps = |handle: Handle, run: (u64, u64)| {
+            move || format!("{handle:?}: place {at}..{end} overlaps {}..{}, already placed", run.0, run.1)
+        };
+        check(at >= self.placed, Rule::ReceiveMemory, overlaps(self.handle, (self.exposed, self.placed)))?;
         let next = self.islands.partition_point(|island| island.1 < at);
         let mut run = (at, end);
         let mut last = next;
         while let Some(island) = self.islands.get(last).copied()
             && island.0 <= end
         {
-            check(island.1 <= at || island.0 >= end, Rule::ReceiveMemory, || {
-                format!(
-                    "{:?}: place {at}..{end} overlaps {}..{}, already placed",
-                    self.handle, island.0, island.1
-                )
-            })?;
+            check(island.1 <= at || island.0 >= end, Rule::ReceiveMemory, overlaps(self.handle, island))?;
             run = (run.0.min(island.0), run.1.max(island.1));
             last += 1;
         }
-        self.islands.splice(next..last, [run]);
-        // The run that begins at `exposed` is no island: it is exposed in this step.
-        let beyond = self.islands.iter().filter(|island| island.0 > self.exposed).count();
+        if at > self.placed {
+            self.islands.splice(next..last, [run]);
+        } else {
+            // In order, as nearly always: no island, and no memory for one.
+            self.placed = run.1;
+            drop(self.islands.drain(next..last));
+            if self.islands.is_empty() {
+                self.islands = Vec::new();
+            }
+        }
+        let beyond = self.islands.len();
         check(beyond <= islands_max, Rule::ReceiveMemory, || {
             format!("{:?}: {beyond} islands, {islands_max} allowed", self.handle)
         })
@@ -99,19 +109,11 @@ impl Ledger {
         if to == self.exposed {
             return Ok(());
         }
-        let covered = match self.islands.first() {
-            Some(first) if first.0 <= self.exposed => first.1,
-            _ => self.exposed,
-        };
-        check(to > self.exposed && to <= covered, Rule::ReceiveMemory, || {
-            format!("{:?}: exposes up to {to}, but only {}..{covered} is placed", self.handle, self.exposed)
+        check(to > self.exposed && to <= self.placed, Rule::ReceiveMemory, || {
+            let (from, placed) = (self.exposed, self.placed);
+            format!("{:?}: exposes up to {to}, but only {from}..{placed} is placed", self.handle)
         })?;
         self.exposed = to;
-        if to == covered {
-            self.islands.remove(0);
-        } else if let Some(first) = self.islands.first_mut() {
-            first.0 = to;
-        }
         Ok(())
     }
 }
@@ -158,8 +160,8 @@ enum Undo {
     Added(u32),
     /// The former numbers are the last in `former`.
     Changed(u32),
-    Bound(Endpoint, Endpoint),
-    Unbound(Endpoint, Endpoint, u32),
+    Bound(Ends, u32),
+    Unbound(Ends, u32),
     Accepted(u32),
     Slot(u32, Option<ModuleSlot>),
 }
@@ -170,6 +172,13 @@ struct ModuleSlot {
     generation: u32,
 }
 
+/// Room for one more, and not for twice as many: a million connections cost what they cost, and an eighth.
+pub(crate) fn make_room<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 8 + 16);
+    }
+}
+
 /// All connections, found by handle or by endpoints in constant time.
 #[derive(Debug, Default)]
 pub struct Ledgers {
@@ -177,7 +186,7 @@ pub struct Ledgers {
     generations: Vec<u32>,
     free: Vec<u32>,
     by_module: Vec<Option<ModuleSlot>>,
-    by_ends: HashMap<(Endpoint, Endpoint), u32>,
+    by_ends: ByEnds,
     /// Listeners by number.
     pub listeners: HashMap<u32, Listener>,
     /// Datagram sockets by handle.
@@ -226,7 +235,7 @@ impl Ledgers {
 
     /// Where the living connection with these ends is.
     pub(crate) fn index_of(&self, local: Endpoint, remote: Endpoint) -> Option<u32> {
-        self.by_ends.get(&(local, remote)).copied()
+        self.by_ends.get(&self.entries, (local, remote))
     }
 
     pub(super) fn socket(&self, handle: Handle) -> Result<&Socket, Broken> {
@@ -266,9 +275,7 @@ impl Ledgers {
         {
             self.offered -= u32::from(ledger.stage == Stage::Offered);
             ledger.stage = Stage::Gone;
-            if self.by_ends.get(&(ledger.local, ledger.remote)) == Some(&index) {
-                self.by_ends.remove(&(ledger.local, ledger.remote));
-            }
+            self.by_ends.remove((ledger.local, ledger.remote), index);
         }
     }
 
@@ -285,6 +292,8 @@ impl Ledgers {
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.entries.len() < limits::CONNECTIONS as usize => {
+                make_room(&mut self.entries);
+                make_room(&mut self.generations);
                 self.entries.push(Ledger::default());
                 self.generations.push(0);
                 self.entries.len() as u32 - 1
@@ -315,6 +324,7 @@ impl Ledgers {
             self.undo.push(Undo::Changed(index));
             self.former.push(ledger.clone());
             ledger.touched = step;
+            ledger.is_marked = false;
         }
         Ok((index, ledger))
     }
@@ -339,8 +349,9 @@ impl Ledgers {
         if !handle.is_by_module() || !handle.is_well_formed() || slot >= limits::CONNECTIONS {
             return Err(fault("is no handle that a module may number"));
         }
-        if self.by_module.len() <= slot as usize {
-            self.by_module.resize(slot as usize + 1, None);
+        while self.by_module.len() <= slot as usize {
+            make_room(&mut self.by_module);
+            self.by_module.push(None);
         }
         let before = self.by_module[slot as usize];
         if before.is_some_and(|before| handle.generation().wrapping_sub(before.generation).cast_signed() <= 0)
@@ -368,16 +379,12 @@ impl Ledgers {
 
     /// Takes both endpoints for the connection at `index`.
     pub(super) fn bind(&mut self, index: u32, local: Endpoint, remote: Endpoint) -> Result<(), Broken> {
-        match self.by_ends.entry((local, remote)) {
-            std::collections::hash_map::Entry::Occupied(_) => {
-                Err(violation(Rule::Opening, format!("endpoints {local} and {remote} are in use")))
-            }
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(index);
-                self.undo.push(Undo::Bound(local, remote));
-                Ok(())
-            }
+        if self.index_of(local, remote).is_some() {
+            return Err(violation(Rule::Opening, format!("endpoints {local} and {remote} are in use")));
         }
+        self.by_ends.insert(&self.entries, (local, remote), index);
+        self.undo.push(Undo::Bound((local, remote), index));
+        Ok(())
     }
 
     /// An offered connection is offered no more.
@@ -401,9 +408,8 @@ impl Ledgers {
         if was_offered {
             self.offered = self.offered.saturating_sub(1);
         }
-        if self.by_ends.get(&ends) == Some(&index) {
-            self.by_ends.remove(&ends);
-            self.undo.push(Undo::Unbound(ends.0, ends.1, index));
+        if self.by_ends.remove(ends, index) {
+            self.undo.push(Undo::Unbound(ends, index));
         }
         Ok(index)
     }
@@ -418,8 +424,8 @@ impl Ledgers {
                         self.entries[index as usize] = former;
                     }
                 }
-                Undo::Bound(local, remote) => drop(self.by_ends.remove(&(local, remote))),
-                Undo::Unbound(local, remote, index) => drop(self.by_ends.insert((local, remote), index)),
+                Undo::Bound(ends, index) => drop(self.by_ends.remove(ends, index)),
+                Undo::Unbound(ends, index) => self.by_ends.insert(&self.entries, ends, index),
                 Undo::Accepted(listener) => {
                     if let Some(entry) = self.listeners.get_mut(&listener) {
                         entry.accepted -= 1;

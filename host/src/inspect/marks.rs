@@ -6,13 +6,10 @@ use super::rule::{Broken, Rule, check};
 use bulkhead_wit::Mark;
 
 pub(super) fn exposures(ledgers: &mut Ledgers, marks: &[Mark]) -> Result<(), Broken> {
-    let step = ledgers.step;
     for mark in marks {
         let (_, ledger) = ledgers.touch_open(mark.connection)?;
-        check(ledger.marked != step, Rule::Counts, || {
-            format!("{:?} has two marks in one step", ledger.handle)
-        })?;
-        ledger.marked = step;
+        check(!ledger.is_marked, Rule::Counts, || format!("{:?} has two marks in one step", ledger.handle))?;
+        ledger.is_marked = true;
         ledger.expose(mark.exposed)?;
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! alter, misplace, truncate or redirect a byte of it. Each rule has a name and a number ([`Rule`]); a step that
 //! breaks one is a fault and has had no effect. Inspect repairs nothing.
 
+mod by_ends;
 mod endings;
 mod header;
 mod holds;
@@ -15,6 +16,7 @@ mod rule;
 mod sends;
 
 pub use holds::Holds;
+pub(crate) use ledger::make_room;
 pub use ledger::{Ledger, Ledgers, Listener, Socket, Stage};
 
 use crate::split::Arrived;

@@ -29,18 +29,18 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 pub struct TcpStream {
     net: Net,
     id: StreamId,
-    is_open: bool,
+    /// Nanoseconds that a drop leaves for delivery; 0 resets, as it does before the connection is open.
     linger: AtomicU64,
 }
 
 impl TcpStream {
     pub(super) fn open(net: Net, id: StreamId) -> Self {
-        Self { net, id, is_open: true, linger: AtomicU64::new(NEVER) }
+        Self { net, id, linger: AtomicU64::new(NEVER) }
     }
 
     /// On its way to be open: reset if it is dropped before.
     pub(super) fn opening(net: Net, id: StreamId) -> Self {
-        Self { net, id, is_open: false, linger: AtomicU64::new(NEVER) }
+        Self { net, id, linger: AtomicU64::new(0) }
     }
 
     fn shared(&self) -> &Shared {
@@ -54,7 +54,7 @@ impl TcpStream {
             Ok(false) => Err(StreamError::WouldBlock),
             Err(error) => Err(error),
         });
-        opened.map_ok(|()| self.is_open = true)
+        opened.map_ok(|()| self.linger.store(NEVER, Ordering::Relaxed))
     }
 
     /// Does `call`, or waits on `side` if it would block.
@@ -397,7 +397,7 @@ impl Drop for TcpStream {
         let linger: Time = self.linger.load(Ordering::Relaxed);
         self.shared().call(|state, _| {
             state.slots.remove(self.id);
-            if self.is_open && linger > 0 {
+            if linger > 0 {
                 state.stack.close(self.id, linger);
             } else {
                 state.stack.abort(self.id);

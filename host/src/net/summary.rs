@@ -106,6 +106,8 @@ impl Summary {
         self.faults += other.faults;
         self.incidents.extend(other.incidents);
         self.fault = self.fault.or(other.fault);
+        self.memory += other.memory;
+        self.modules.extend(other.modules);
         self
     }
 }

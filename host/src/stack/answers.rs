@@ -111,7 +111,7 @@ impl Stack {
             Event::Urgent(urgent) => {
                 let index = self.ledgers.last_of(urgent.connection);
                 if let Some(stream) = index.and_then(|index| self.streams.get_mut(index)) {
-                    stream.urgent = Some(urgent.at);
+                    stream.urgent = urgent.at;
                 }
             }
             Event::Warned(warning) if self.datagrams.warn(warning.connection, warning.reason) => {}

@@ -520,7 +520,7 @@ impl Stack {
     /// Where urgent data ends that the peer announced last, as an offset in its stream.
     #[must_use]
     pub fn urgent(&mut self, id: StreamId) -> Option<u64> {
-        self.streams.held(id)?.urgent
+        Some(self.streams.held(id)?.urgent).filter(|at| *at != bulkhead_wit::NEVER)
     }
 
     /// Whether a write would take at least a byte.

@@ -1,6 +1,7 @@
 //! Streams by index, each with a generation, so that an application's stale name of a stream finds nothing.
 
 use super::StreamId;
+use crate::inspect::make_room;
 use crate::streams::Stream;
 
 #[derive(Debug, Default)]
@@ -18,8 +19,9 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn insert(&mut self, index: u32, stream: Stream) -> StreamId {
         let at = index as usize;
-        if self.entries.len() <= at {
-            self.entries.resize_with(at + 1, Entry::default);
+        while self.entries.len() <= at {
+            make_room(&mut self.entries);
+            self.entries.push(Entry::default());
         }
         let entry = &mut self.entries[at];
         entry.generation = entry.generation.wrapping_add(1).max(1);

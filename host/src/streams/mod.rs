@@ -30,17 +30,17 @@ pub struct Stream {
     pub send: SendQueue,
     /// What arrived and was not read.
     pub receive: ReceiveStream,
-    receive_size: u64,
-    receive_first: u64,
-    receive_max: u64,
-    send_size: u64,
-    send_max: u64,
+    receive_size: u32,
+    receive_first: u32,
+    receive_max: u32,
+    send_size: u32,
+    send_max: u32,
     /// The limit that the module was told last.
     pub(crate) limit_told: u64,
     /// Where the peer's stream ends.
     pub(crate) finished: Option<u64>,
-    /// Where urgent data ends.
-    pub(crate) urgent: Option<u64>,
+    /// Where urgent data ends; `NEVER` without.
+    pub(crate) urgent: u64,
     /// Marks for the next position.
     pub(crate) marks: MarkAt,
     /// Why it ended, once it has.
@@ -72,14 +72,14 @@ impl Stream {
         Self {
             send: SendQueue::default(),
             receive: ReceiveStream::default(),
-            receive_size: u64::from(sizes.receive_first),
-            receive_first: u64::from(sizes.receive_first),
-            receive_max: u64::from(sizes.receive_max.max(sizes.receive_first)),
-            send_size: u64::from(sizes.send_first),
-            send_max: u64::from(sizes.send_max.max(sizes.send_first)),
+            receive_size: sizes.receive_first,
+            receive_first: sizes.receive_first,
+            receive_max: sizes.receive_max.max(sizes.receive_first),
+            send_size: sizes.send_first,
+            send_max: sizes.send_max.max(sizes.send_first),
             limit_told: u64::from(sizes.receive_first),
             finished: None,
-            urgent: None,
+            urgent: bulkhead_wit::NEVER,
             marks: MarkAt::default(),
             end: None,
             ready: Readiness::default(),
@@ -98,32 +98,33 @@ impl Stream {
     /// held back while much more memory is held than bytes (small payloads kept in large frames).
     #[must_use]
     pub fn limit(&self, most: u64) -> u64 {
-        let crowded = self.receive.held() as u64 > 2 * self.receive_size + SLACK;
-        let wanted = if crowded { 0 } else { self.receive.consumed() + self.receive_size.min(most) };
+        let crowded = self.receive.held() as u64 > 2 * u64::from(self.receive_size) + SLACK;
+        let wanted =
+            if crowded { 0 } else { self.receive.consumed() + u64::from(self.receive_size).min(most) };
         self.limit_told.max(wanted)
     }
 
     /// The window that it began with.
-    pub(crate) const fn receive_first(&self) -> u64 {
-        self.receive_first
+    pub(crate) fn receive_first(&self) -> u64 {
+        u64::from(self.receive_first)
     }
 
     /// Whether reading has made room for so much more that the module should know.
     #[must_use]
     pub fn has_grant(&self) -> bool {
-        self.limit(u64::MAX) - self.limit_told >= (self.receive_size / 8).max(1)
+        self.limit(u64::MAX) - self.limit_told >= u64::from(self.receive_size / 8).max(1)
     }
 
     /// The module asks for sizes; 0 asks for nothing. Buffers only grow.
     pub fn tune(&mut self, want_receive: u32, want_send: u32) {
-        self.receive_size = self.receive_size.max(u64::from(want_receive).min(self.receive_max));
-        self.send_size = self.send_size.max(u64::from(want_send).min(self.send_max));
+        self.receive_size = self.receive_size.max(want_receive.min(self.receive_max));
+        self.send_size = self.send_size.max(want_send.min(self.send_max));
     }
 
     /// Bytes that may be written now.
     #[must_use]
     pub fn space(&self) -> u64 {
-        self.send_size.saturating_sub(self.send.held())
+        u64::from(self.send_size).saturating_sub(self.send.held())
     }
 
     /// Whether everything up to the end of the stream has been read.
@@ -139,7 +140,7 @@ impl Stream {
 
     /// Whether a writer waits and is to be told: when a third is free, so that it is not woken for every segment.
     pub(crate) fn take_writable(&mut self) -> bool {
-        let is_writable = self.waits_for_space && self.space() >= (self.send_size / 3).max(1);
+        let is_writable = self.waits_for_space && self.space() >= u64::from(self.send_size / 3).max(1);
         self.waits_for_space &= !is_writable;
         is_writable
     }

@@ -12,6 +12,13 @@ use std::collections::VecDeque;
 /// reference holds its whole frame.
 pub const KEEP_MIN: usize = 4096;
 
+/// A stream with nothing in it keeps no list: idle connections are many.
+pub(super) fn idle<T>(chunks: &mut VecDeque<T>) {
+    if chunks.is_empty() && chunks.capacity() > 0 {
+        *chunks = VecDeque::new();
+    }
+}
+
 #[derive(Debug)]
 enum Data {
     Copied(Vec<u8>),
@@ -136,6 +143,7 @@ impl ReceiveStream {
                 self.release(chunk, blocks);
             }
         }
+        idle(&mut self.chunks);
     }
 
     /// Copies out as much as fits.

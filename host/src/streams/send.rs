@@ -3,7 +3,7 @@
 //! Offsets count from the stream's first byte. Sequence numbers are not known here.
 
 use super::blocks::{self, Blocks};
-use super::receive::KEEP_MIN;
+use super::receive::{KEEP_MIN, idle};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -111,6 +111,7 @@ impl SendQueue {
                 give_back(chunk, blocks);
             }
         }
+        idle(&mut self.chunks);
     }
 
     /// Drops everything; the numbers stay.
