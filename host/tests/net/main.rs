@@ -6,5 +6,6 @@ mod cancel;
 mod common;
 mod ends;
 mod faults;
+mod load;
 mod streams;
 mod udp;
