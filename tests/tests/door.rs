@@ -9,7 +9,7 @@ use bulkhead::stack::Level;
 use bulkhead::stack::door::{PINNED, SHORT_WRITE, STRIKES};
 use bulkhead::{ConnectOptions, ListenOptions, ListenerId, Options, Sizes, Stack, StreamError, StreamId};
 use bulkhead_tests::frames::{ACK, SYN, Tcp};
-use bulkhead_tests::world::{Plan, V4, World, native};
+use bulkhead_tests::world::{Plan, V4, V6, World, native};
 use bulkhead_wit::limits::SECOND;
 use bulkhead_wit::{Config, Description, Endpoint, Inputs, Module, NEVER, Outputs, Summary, Time, registry};
 
@@ -244,4 +244,29 @@ fn addresses_may_change_while_connections_are_open() {
     assert!(world.a.stack.is_open(stream).unwrap());
     assert!(world.b.stack.accept(other).is_ok());
     assert!(world.b.stack.accept(listener).is_err());
+}
+
+/// A gateway: whoever is sent to, and whatever port, is taken by one listener, which learns both ends.
+#[test]
+fn a_listener_on_any_address_and_any_port() {
+    for (addresses, foreign) in [(V4, "192.0.2.77:4711"), (V6, "[2001:db8::77]:4711")] {
+        let options = |options: &mut Options| options.config.any_address = true;
+        let plan =
+            Plan { link: LinkConfig::default(), seed: 1, addresses, instance: &native, options: &options };
+        let mut world = World::new(&plan);
+        let foreign: std::net::SocketAddr = foreign.parse().unwrap();
+        let any = if foreign.is_ipv4() { bulkhead_wit::Address::from_v4([0; 4]) } else { Default::default() };
+        let how = ListenOptions { any_address: true, ..ListenOptions::default() };
+        let listener = world.b.stack.listen(Endpoint::new(any, 0), how).unwrap();
+        world.settle();
+        let local = Endpoint::new(addresses[0].into(), 0);
+        let from = ConnectOptions { local, ..ConnectOptions::default() };
+        let stream = world.a.stack.connect(foreign.into(), from).unwrap();
+        world.a.stack.write(stream, b"to somebody else").unwrap();
+        world.run(SECOND, |_| false);
+        let accepted = world.b.stack.accept(listener).expect("taken");
+        assert_eq!(accepted.local, foreign.into());
+        let mut buffer = [0; 32];
+        assert_eq!(world.b.stack.read(accepted.stream, &mut buffer).unwrap(), 16);
+    }
 }

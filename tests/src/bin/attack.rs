@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const HELP: &str = "\
 attack --program BULKHEAD [--seconds S] [--rate FRAMES] [--placement wasm|native]
 
-For each attack: a fresh `bulkhead run source`, an honest client that downloads, and the attacker's frames at that rate.
+The column of all frames counts those that come to the stack, the honest client's among them. For each attack: a fresh `bulkhead run source`, an honest client that downloads, and the attacker's frames at that rate.
 ";
 
 struct Server(Child);
@@ -136,6 +136,12 @@ fn one(wish: &Wish, kind: Option<Attack>) -> io::Result<()> {
     })
 }
 
+/// Frames that the kernel has handed to the stack's interface.
+fn handed(space: &Namespace) -> io::Result<u64> {
+    let text = space.run(&["cat", "/sys/class/net/bulkhead0/statistics/tx_packets"])?.stdout;
+    String::from_utf8_lossy(&text).trim().parse().map_err(io::Error::other)
+}
+
 fn measure(
     wish: &Wish,
     kind: Option<Attack>,
@@ -164,6 +170,7 @@ fn measure(
     })??;
     // Frames as if from the honest client come in from elsewhere: the kernel must not take them for its own.
     space.run(&["sysctl", "-qw", "net.ipv4.conf.evil0.accept_local=1"])?;
+    let before = handed(space)?;
     let ((memory, cpu), read) = (server.costs()?, bytes.load(Ordering::Relaxed));
     let (sent, heard) = match kind {
         None => {
@@ -176,10 +183,12 @@ fn measure(
         }
     };
     let ((memory_after, cpu_after), read_after) = (server.costs()?, bytes.load(Ordering::Relaxed));
+    let arrived = handed(space)? - before;
     println!(
-        "{:<15} {:>8.0} {:>9} {:>8.1} {:>8.1} {:>6.0} % {:>8.2}",
+        "{:<15} {:>8.0} {:>9.0} {:>9} {:>8.1} {:>8.1} {:>6.0} % {:>8.2}",
         kind.map_or("peace", Attack::name),
         sent as f64 / time.as_secs_f64(),
+        arrived as f64 / time.as_secs_f64(),
         heard,
         memory as f64 / 1e6,
         memory_after as f64 / 1e6,
@@ -194,7 +203,7 @@ fn main() -> ExitCode {
         eprint!("{HELP}");
         return ExitCode::from(2);
     };
-    println!("attack          frames/s   answers   MB before    after    CPU   honest Gbit/s");
+    println!("attack          frames/s  in all/s   answers   MB before    after    CPU   honest Gbit/s");
     for kind in std::iter::once(None).chain(Attack::ALL.map(Some)) {
         if let Err(error) = one(&wish, kind) {
             eprintln!("attack: {error}");
