@@ -59,16 +59,15 @@ pub(crate) fn message(index: u32, header: &[u8], segment: &Segment, cx: &mut Con
     cx.instance.counters.echoes += 1;
 }
 
-/// A datagram of a protocol that nobody here speaks (RFC 1122 3.2.2.1: code 2; RFC 4443 3.4: an unknown next header). UDP's
-/// own errors are its module's (D7 of the contract).
+/// A datagram that nobody here takes: of a protocol that is not spoken (RFC 1122 3.2.2.1: code 2; RFC 4443 3.4: an unknown
+/// next header), or of UDP, which comes here only where no module serves it (RFC 1122 4.1.3.1: no such port).
 pub(crate) fn no_taker(index: u32, header: &[u8], segment: &Segment, cx: &mut Context<'_>) {
     cx.instance.counters.dropped += 1;
     let Some(ip) = Ip::parse(header) else { return };
     let answerable = cx.instance.is_ours(ip.destination)
         && ip.source.is_unicast()
         && !ip.source.is_loopback()
-        && header.len() <= QUOTED_MAX
-        && segment.protocol != protocol::UDP;
+        && header.len() <= QUOTED_MAX;
     if !answerable || cx.out.room().is_none() || !cx.instance.error_rate.take(cx.now, ERRORS_PER_SECOND) {
         return;
     }
@@ -83,8 +82,10 @@ pub(crate) fn no_taker(index: u32, header: &[u8], segment: &Segment, cx: &mut Co
     let start = headers.len();
     answer.build(if v4 { protocol::ICMP } else { protocol::ICMPV6 }, false, headers);
     let transport = headers.len() - start;
-    if v4 {
-        headers.extend_from_slice(&[3, 2, 0, 0, 0, 0, 0, 0]);
+    let udp = segment.protocol == protocol::UDP;
+    if v4 || udp {
+        let (kind, code) = if v4 { (3, if udp { 3 } else { 2 }) } else { (1, 4) };
+        headers.extend_from_slice(&[kind, code, 0, 0, 0, 0, 0, 0]);
     } else {
         // Where the next header field stands that is not known.
         let [a, b, c, d] = next_header_field(header).to_be_bytes();

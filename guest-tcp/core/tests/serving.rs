@@ -276,6 +276,26 @@ fn a_protocol_that_nobody_speaks_is_told_a_hundred_times_a_second() {
 }
 
 #[test]
+fn a_datagram_that_no_module_takes_finds_no_port() {
+    let mut host = host_with(|_| {}, Listening::default(), Vec::new());
+    let mut header = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1];
+    header.extend_from_slice(&[0x30, 0x39, 0, 53, 0, 40, 0, 0]);
+    let datagram =
+        |header: &[u8]| common::wire::Frame { header: header.to_vec(), length: 32, ..Default::default() };
+    host.inject(&datagram(&header));
+    let answers = host.step();
+    assert_eq!((answers[0].header[20], answers[0].header[21]), (3, 3));
+    assert_eq!(answers[0].header[28..56], header[..]);
+    // Nothing about what was sent to another, or by nobody in particular (RFC 1122 3.2.2).
+    for (at, byte) in [(19, 9), (12, 224)] {
+        let mut other = header.clone();
+        other[at] = byte;
+        host.inject(&datagram(&other));
+        assert!(host.step().is_empty());
+    }
+}
+
+#[test]
 fn a_source_has_its_share_of_half_open_connections() {
     let mut host = host_with(|config| config.embryos = 100, Listening::default(), Vec::new());
     for port in 1..60 {

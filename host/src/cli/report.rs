@@ -170,6 +170,13 @@ impl Report {
             "longest_gap_ns": ns(stack.longest_gap),
             "drops": stack.drops,
             "device_errors": stack.device_errors,
+            "refused": {
+                "text_dropped": stack.refused.text_dropped,
+                "connections_refused": stack.refused.connections_refused,
+                "source_refused": stack.refused.source_refused,
+                "evicted": stack.refused.evicted,
+                "throttled": stack.refused.throttled,
+            },
             "faults": stack.faults,
         })
     }

@@ -9,7 +9,7 @@ use super::summary::{ModuleSummary, Summary};
 use super::timer::Timer;
 use crate::device::Device;
 use crate::error::StreamError;
-use crate::stack::{BindOptions, ListenOptions, ListenerId, SocketId, Stack, StreamId};
+use crate::stack::{BindOptions, DoorCounters, ListenOptions, ListenerId, SocketId, Stack, StreamId};
 use bulkhead_wit::registry::protocol;
 use bulkhead_wit::{Endpoint, Handle, NEVER, Time};
 use std::fmt;
@@ -469,6 +469,9 @@ impl State {
             longest_gap: Duration::from_nanos(self.longest_gap),
             device_errors: self.device_errors(),
             drops: self.modules().map(dropped).sum::<u64>() + self.router.drops(),
+            refused: self
+                .modules()
+                .fold(DoorCounters::default(), |all, stack| all.plus(*stack.door_counters())),
             faults: modules.iter().map(|module| module.faults).sum(),
             memory: self.modules().map(Stack::memory).sum(),
             modules,

@@ -2,7 +2,7 @@
 
 use super::info::Census;
 use crate::fault::Fault;
-use crate::stack::Stack;
+use crate::stack::{DoorCounters, Stack};
 use crate::supervise::Incident;
 use std::fmt;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub struct Summary {
     pub device_errors: u64,
     /// Frames dropped: malformed ones that arrived, and those that the device did not take.
     pub drops: u64,
+    /// What was refused for want of memory, by budgets of sources, and since it was poison.
+    pub refused: DoorCounters,
     /// How often the module failed.
     pub faults: u64,
     /// The newest of them, oldest first.
@@ -103,6 +105,7 @@ impl Summary {
         self.longest_gap = self.longest_gap.max(other.longest_gap);
         self.device_errors += other.device_errors;
         self.drops += other.drops;
+        self.refused = self.refused.plus(other.refused);
         self.faults += other.faults;
         self.incidents.extend(other.incidents);
         self.fault = self.fault.or(other.fault);

@@ -67,6 +67,20 @@ pub struct DoorCounters {
     pub throttled: u64,
 }
 
+impl DoorCounters {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            text_dropped: self.text_dropped + other.text_dropped,
+            connections_refused: self.connections_refused + other.connections_refused,
+            source_refused: self.source_refused + other.source_refused,
+            evicted: self.evicted + other.evicted,
+            throttled: self.throttled + other.throttled,
+        }
+    }
+}
+
 /// A source that was there when the module failed.
 #[derive(Clone, Copy, Debug)]
 struct Suspect {
