@@ -2,6 +2,7 @@
 //! says. The same defects behind the wall, in a component that otherwise serves real connections, are in `behind`.
 
 mod behind;
+mod datagrams;
 mod endings;
 mod honest;
 mod openings;
