@@ -87,6 +87,7 @@ fn documents_lead_to_what_is_there() {
         "ARCHITECTURE.md",
         "docs/features.md",
         "docs/packetdrill.md",
+        "docs/world.md",
         "tests/conformance/README.md",
     ] {
         let page = root.join(name);
