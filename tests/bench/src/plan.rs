@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use crate::client;
 use crate::report::{Figure, Results};
-use crate::subject::{Kind, STACK4, STACK6, Subject};
+use crate::subject::{self, Kind, STACK4, STACK6, Subject};
 
 /// A measurement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -28,8 +28,9 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
+    // Memory first: what a process has used once stays with it.
     pub(crate) const ALL: [Self; 6] =
-        [Self::In, Self::Out, Self::Ping, Self::Requests, Self::Connections, Self::Memory];
+        [Self::Memory, Self::In, Self::Out, Self::Ping, Self::Requests, Self::Connections];
 }
 
 /// What to run.
@@ -87,7 +88,6 @@ impl Target<'_> {
             Workload::Ping => self.ping(results),
             Workload::Requests => self.requests(results),
             Workload::Connections => self.connections(results),
-            // Memory that was used once stays with the process.
             Workload::Memory if repetition == 0 => self.memory(results),
             Workload::Memory => {}
         }
@@ -143,20 +143,31 @@ impl Target<'_> {
     }
 
     fn ping(&self, results: &mut Results) {
+        // Where a wake-up goes to another processor, it is most of the time; the scheduler sends the kernel's own to
+        // the same one and those of a TUN device elsewhere. So both are measured: together on one, and as it comes.
+        for (processor, place) in [(Some(0), ", one CPU"), (None, "")] {
+            self.subject.pin(processor);
+            self.ping_there(processor, place, results);
+        }
+    }
+
+    fn ping_there(&self, processor: Option<usize>, place: &str, results: &mut Results) {
         let count = if self.is_quick { 2_000 } else { 10_000 };
         let switches = self.subject.switches();
-        let Some(mut times) = self.inside("ping-pong", async || client::ping_pong(self.v4, count).await)
-        else {
-            return;
-        };
+        let times = self.inside("ping-pong", async || {
+            subject::pin(None, processor);
+            client::ping_pong(self.v4, count).await
+        });
+        let Some(mut times) = times else { return };
         let switches = (self.subject.switches() - switches) as f64 / (count as f64 * 1.1);
         times.sort_by(f64::total_cmp);
         for (share, name) in [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")] {
             let at = ((times.len() - 1) as f64 * share) as usize;
             let value = times.get(at).map(|time| time / 1e3);
-            self.add(results, &Figure::less(&format!("1-byte round trip, {name}"), "us"), value);
+            self.add(results, &Figure::less(&format!("1-byte round trip{place}, {name}"), "us"), value);
         }
-        self.add(results, &Figure::less("context switches of the server a round trip", ""), Some(switches));
+        let figure = Figure::less(&format!("context switches of the server a round trip{place}"), "");
+        self.add(results, &figure, Some(switches));
     }
 
     fn requests(&self, results: &mut Results) {

@@ -6,6 +6,8 @@ use std::process::{Child, Stdio};
 use anyhow::{Context as _, bail};
 use bulkhead_namespace::Namespace;
 use clap::ValueEnum;
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// A stack, and how it reaches the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -103,6 +105,17 @@ impl Subject {
         (pages * 4096) as f64
     }
 
+    /// Keeps all its threads on one processor, or lets them go where they will.
+    pub(crate) fn pin(&self, processor: Option<usize>) {
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return };
+        for task in tasks.flatten() {
+            let id = task.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+            if id.is_some() {
+                pin(id, processor);
+            }
+        }
+    }
+
     /// Context switches of all its threads.
     pub(crate) fn switches(&self) -> u64 {
         let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return 0 };
@@ -113,6 +126,17 @@ impl Subject {
         };
         tasks.flatten().map(|task| of(task.path())).sum()
     }
+}
+
+/// Keeps a thread, or this one, on one processor; or lets it go where it will.
+pub(crate) fn pin(thread: Option<Pid>, processor: Option<usize>) {
+    let mut set = CpuSet::new();
+    match processor {
+        Some(processor) => set.set(processor),
+        None => (0..CpuSet::MAX_CPU).for_each(|processor| set.set(processor)),
+    }
+    // A thread that has ended since needs no place.
+    let _ = sched_setaffinity(thread, &set);
 }
 
 impl Drop for Subject {
