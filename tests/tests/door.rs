@@ -17,6 +17,16 @@ const BUDGET: usize = 200_000;
 const SIZES: Sizes =
     Sizes { receive_first: 60_000, receive_max: 1 << 20, send_first: 60_000, send_max: 1 << 20 };
 
+/// Two hosts with these options, of which the second listens.
+fn listening(options: &dyn Fn(&mut Options)) -> (World, Endpoint, ListenerId) {
+    let plan = Plan { link: LinkConfig::default(), seed: 1, addresses: V4, instance: &native, options };
+    let mut world = World::new(&plan);
+    let server = world.server(80);
+    let listener = world.b.stack.listen(server, ListenOptions::default()).unwrap();
+    world.settle();
+    (world, server, listener)
+}
+
 /// Two hosts, of which the second has little memory, and connections between them.
 fn connected(count: usize) -> (World, ListenerId, Vec<StreamId>, Vec<StreamId>) {
     let options = |options: &mut Options| {
@@ -25,12 +35,7 @@ fn connected(count: usize) -> (World, ListenerId, Vec<StreamId>, Vec<StreamId>) 
         }
         options.sizes = SIZES;
     };
-    let plan =
-        Plan { link: LinkConfig::default(), seed: 1, addresses: V4, instance: &native, options: &options };
-    let mut world = World::new(&plan);
-    let server = world.server(80);
-    let listener = world.b.stack.listen(server, ListenOptions::default()).unwrap();
-    world.settle();
+    let (mut world, server, listener) = listening(&options);
     let clients: Vec<StreamId> =
         (0..count).map(|_| world.a.stack.connect(server, ConnectOptions::default()).unwrap()).collect();
     let mut servers = Vec::new();
@@ -133,12 +138,7 @@ fn whoever_pins_memory_is_reset_when_it_is_short() {
 #[test]
 fn a_source_has_as_many_connections_as_its_budget() {
     let options = |options: &mut Options| options.per_source = 3;
-    let plan =
-        Plan { link: LinkConfig::default(), seed: 1, addresses: V4, instance: &native, options: &options };
-    let mut world = World::new(&plan);
-    let server = world.server(80);
-    let listener = world.b.stack.listen(server, ListenOptions::default()).unwrap();
-    world.settle();
+    let (mut world, server, listener) = listening(&options);
     let clients: Vec<StreamId> =
         (0..3).map(|_| world.a.stack.connect(server, ConnectOptions::default()).unwrap()).collect();
     world.run(SECOND, |_| false);
