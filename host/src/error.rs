@@ -13,7 +13,7 @@ pub enum StreamError {
     /// Not now: wait until the stack says that the stream is ready.
     WouldBlock,
     /// The connection ended: by the peer, by a timeout, by the network; the number is from
-    /// [`reason`](bulkhead_wit::registry::reason).
+    /// [`reason`].
     Ended(u16),
     /// The protocol module failed, and this connection with it.
     Fault(Arc<Fault>),

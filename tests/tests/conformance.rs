@@ -1,9 +1,12 @@
 //! The conformance scripts, natively and in the sandbox.
 
 use bulkhead::artifact::Artifact;
+use bulkhead::conformance::contract::{Check, Finding, check_contract};
 use bulkhead::conformance::{Factory, Suite, Verdict, run_suite};
 use bulkhead::placement::Instance;
 use bulkhead::placement::native::Native;
+use bulkhead_wit::{Config, Description, Inputs, Module, Outputs, Setting, Summary, Time};
+use hostile_core::Defect;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +67,53 @@ fn scripts_hold_in_the_sandbox() {
         Ok(instance) => Ok(Box::new(instance) as Box<dyn Instance>),
         Err(error) => Err(error.to_string()),
     });
+}
+
+/// The TCP core with one of its defects.
+struct Defective(hostile_core::Tcp, Setting);
+
+impl Module for Defective {
+    fn describe(&self) -> Description {
+        self.0.describe()
+    }
+
+    fn start(&mut self, config: &Config) -> Result<(), String> {
+        let mut config = config.clone();
+        config.settings.push(self.1);
+        self.0.start(&config)
+    }
+
+    fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) {
+        self.0.step(inputs, outputs);
+    }
+
+    fn save(&self) -> Vec<u8> {
+        self.0.save()
+    }
+
+    fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, String> {
+        self.0.load(config, now, state)
+    }
+}
+
+/// Which checks of the contract do not hold, natively.
+fn unkept(module: impl Fn() -> Box<dyn Module + Send>) -> Vec<Check> {
+    let checks = check_contract(&|| Ok(Box::new(Native::new(module())) as Box<dyn Instance>));
+    let checks = checks.expect("an instance").into_iter();
+    checks.filter(|check| matches!(check.finding, Finding::Fails(_))).collect()
+}
+
+#[test]
+fn the_contract_is_kept_and_every_defect_is_found() {
+    assert_eq!(unkept(|| Box::new(bulkhead_tcp::Tcp::new())), []);
+    assert_eq!(unkept(|| Box::new(bulkhead_udp::Udp::new())), []);
+    // Without a wall around them these would take this test along.
+    let walled = [Defect::Loop, Defect::Memory, Defect::Stack, Defect::WildRead];
+    for defect in Defect::ALL.iter().filter(|defect| !walled.contains(defect)) {
+        let setting = Setting { key: hostile_core::SETTING, value: defect.after(3) };
+        let found = unkept(|| Box::new(Defective(hostile_core::Tcp::new(), setting)));
+        assert!(!found.is_empty(), "{defect:?} is not noticed");
+    }
 }
 
 /// Where the links of a page lead to within the repository, and the number in parentheses behind each, if there is one.

@@ -17,7 +17,8 @@ Examples:
   sudo bulkhead run echo discard:4000 http:8080 . several applications, with ports of their own
   sudo bulkhead run --pcap wire.pcap echo         write every frame to a file that Wireshark reads
   bulkhead inspect                                what the bundled TCP module is, and what it may do
-  bulkhead inspect other.wasm                     the same for another module";
+  bulkhead inspect other.wasm                     the same for another module
+  bulkhead check other.wasm                       what it can do: the contract, and scripts after the RFCs";
 
 const RUN_EXAMPLES: &str = "\
 Applications (the default ports are those of the services):
@@ -64,6 +65,18 @@ Without root: let root prepare the interface once, with `ip tuntap add dev bulkh
 The first Ctrl-C (or SIGTERM) ends in kind: listeners close, what is on its way is delivered, and after --drain
 seconds what is left is reset. The second one ends at once. Exit codes: 0 ended as asked, 1 failed, 2 wrong usage.";
 
+const CHECK_HELP: &str = "\
+Two hosts with an instance each open, send, close, lose and reset over a link in memory; one instance takes over from
+another in mid-stream. Then the scripts run, each against a fresh instance: what arrives and what must leave, segment by
+segment. What a module does not serve is n/a, and no failure.
+
+Examples:
+  bulkhead check                                       the bundled module
+  bulkhead check my-tcp.wasm --scripts tests/conformance --pcap /tmp/failed
+  bulkhead check my-udp.wasm --json
+
+Exit codes: 0 everything holds, 1 something does not, or the module cannot be run, 2 wrong usage.";
+
 /// TCP behind a wall: the protocol stack is a WebAssembly component in a sandbox, a function call away from the
 /// applications and unable to touch a byte of theirs.
 #[derive(Debug, Parser)]
@@ -91,6 +104,9 @@ pub(super) enum Command {
     Generate(Generate),
     /// Shows what a protocol module is and what it may do, without running traffic through it
     Inspect(Inspect),
+    /// Holds a protocol module against the contract and against conformance scripts, in virtual time
+    #[command(after_help = CHECK_HELP)]
+    Check(Check),
     /// Joins two TUN interfaces by a link with loss, delay, reordering and more: where the kernel has no netem
     #[command(after_help = LINK_EXAMPLES)]
     Link(Box<LinkRun>),
@@ -213,6 +229,30 @@ pub(super) struct Inspect {
     /// The module, a component; the bundled TCP module if not given
     #[arg(value_name = "FILE.wasm")]
     pub(super) module: Option<PathBuf>,
+
+    /// Print it as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What is held against what.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The module, a component; the bundled TCP module if not given
+    #[arg(value_name = "MODULE.wasm")]
+    pub(super) module: Option<PathBuf>,
+
+    /// Run every .pkt script below this folder; a basic set that this program carries inside it if not given
+    #[arg(long, value_name = "DIR")]
+    pub(super) scripts: Option<PathBuf>,
+
+    /// Where the module runs
+    #[arg(long, value_enum, default_value_t = Placement::Wasm)]
+    pub(super) placement: Placement,
+
+    /// Write the frames of each failed script to a file in this folder, for Wireshark
+    #[arg(long, value_name = "DIR")]
+    pub(super) pcap: Option<PathBuf>,
 
     /// Print it as JSON
     #[arg(long)]

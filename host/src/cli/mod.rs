@@ -6,6 +6,7 @@
 mod address;
 mod arguments;
 mod capture;
+mod check;
 mod config;
 mod control;
 mod device;
@@ -56,6 +57,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(run) => run::run(*run),
         Command::Stat(stat) => stat::stat(&stat),
         Command::Generate(what) => generate::generate(&what),
+        Command::Check(check) => check::check(&check),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
         Command::Link(run) => link::link(&run),
     };

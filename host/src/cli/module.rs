@@ -8,7 +8,7 @@ use bulkhead::placement::Instance;
 use bulkhead::placement::native::Native;
 use bulkhead_wit::Description;
 
-use super::arguments::{Placement, Run};
+use super::arguments::Placement;
 use super::failure::usage;
 
 /// A module that was found fit to run.
@@ -35,18 +35,32 @@ impl Module {
     ///
     /// # Errors
     /// A line that says what is wrong with the file, or with the command line.
-    pub(super) fn of(run: &Run) -> anyhow::Result<Self> {
-        match (run.placement, &run.module) {
+    pub(super) fn of(placement: Placement, file: Option<&Path>) -> anyhow::Result<Self> {
+        match (placement, file) {
             (Placement::Native, Some(_)) => Err(usage(
-                "--placement native runs the module that is compiled into this program; leave out --module",
+                "--placement native runs the module that is compiled into this program; leave out --module (or the file)",
             )),
             (Placement::Native, None) => Ok(Self::Native),
             (Placement::Wasm, file) => {
-                let artifact = artifact(file.as_deref())?;
+                let artifact = artifact(file)?;
                 // Found out now, while nothing is set up yet.
                 artifact.instance()?;
                 Ok(Self::Sandboxed(Box::new(artifact)))
             }
+        }
+    }
+
+    /// A fresh instance, not started yet.
+    ///
+    /// # Errors
+    /// How it failed, in words.
+    pub(super) fn instance(&self) -> Result<Box<dyn Instance>, String> {
+        match self {
+            Self::Sandboxed(artifact) => match artifact.fresh() {
+                Ok(instance) => Ok(Box::new(instance)),
+                Err(fault) => Err(fault.to_string()),
+            },
+            Self::Native => Ok(native()),
         }
     }
 

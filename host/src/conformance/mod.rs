@@ -1,4 +1,5 @@
-//! Scripts that hold a module against the RFCs, segment by segment, in virtual time.
+//! Scripts that hold a module against the RFCs, segment by segment, in virtual time; and [`contract`], which holds it
+//! against what any module has to be able to do.
 //!
 //! A script lists what the application does, what arrives and what must leave, each at its time. It runs against any
 //! instance, wherever it is placed: the host around it is the real one, the clock and the wire are the script's. The
@@ -17,6 +18,7 @@
 
 mod calls;
 mod compare;
+pub mod contract;
 mod flow;
 mod options;
 mod parse;
@@ -31,4 +33,4 @@ pub use parse::{ParseError, parse};
 pub use report::{Failure, Trace};
 pub use run::run;
 pub use script::Script;
-pub use suite::{Factory, Ran, Suite, Verdict, run_suite};
+pub use suite::{Factory, Ran, Suite, Verdict, run_basic, run_suite};

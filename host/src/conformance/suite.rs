@@ -8,6 +8,38 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Scripts of the repository by their names in `tests/conformance`, and what is in them.
+macro_rules! scripts {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../../tests/conformance/", $name)))),*]
+    };
+}
+
+/// What [`run_basic`] runs.
+const BASIC: &[(&str, &str)] = scripts![
+    "rfc1191/smaller-path.pkt",
+    "rfc5961/rst-in-window.pkt",
+    "rfc5961/syn-in-established.pkt",
+    "rfc6298/first-timeout.pkt",
+    "rfc6582/fast-retransmit.pkt",
+    "rfc7323/paws.pkt",
+    "rfc7323/window-scale.pkt",
+    "rfc792/echo.pkt",
+    "rfc8985/three-sacks.pkt",
+    "rfc9293-3.10.7.1-closed/syn-is-reset.pkt",
+    "rfc9293-3.10.7.2-listen/handshake.pkt",
+    "rfc9293-3.10.7.2-listen/syn-ack-retransmission.pkt",
+    "rfc9293-3.10.7.3-syn-sent/handshake.pkt",
+    "rfc9293-3.10.7.3-syn-sent/simultaneous-open.pkt",
+    "rfc9293-3.10.7.4-fin/active-close.pkt",
+    "rfc9293-3.10.7.4-fin/half-close.pkt",
+    "rfc9293-3.10.7.4-fin/passive-close.pkt",
+    "rfc9293-3.10.7.4-sequence/beyond-the-window.pkt",
+    "rfc9293-3.10.7.4-text/out-of-order.pkt",
+    "rfc9293-3.7.4-nagle/one-small-segment.pkt",
+    "rfc9293-3.8.6-windows/zero-window-probe.pkt",
+];
+
 /// Scripts of one suite, at most.
 const SCRIPTS: usize = 10_000;
 
@@ -21,7 +53,7 @@ pub enum Verdict {
     Passed,
     /// It does not.
     Failed(Box<Failure>),
-    /// It cannot be read, or there is no instance to run it against.
+    /// It cannot be read, or there is no instance to run it against: which, and why.
     Broken(String),
 }
 
@@ -52,18 +84,17 @@ pub fn run_suite(folder: &Path, factory: &Factory<'_>) -> io::Result<Suite> {
     let mut suite = Suite::default();
     for file in files {
         let name = file.strip_prefix(folder).unwrap_or(&file).to_string_lossy().into_owned();
-        let text = fs::read_to_string(&file)?;
-        let verdict = match (super::parse(&name, &text), factory()) {
-            (Err(error), _) => Verdict::Broken(error.to_string()),
-            (_, Err(error)) => Verdict::Broken(error),
-            (Ok(script), Ok(instance)) => match super::run(&script, instance) {
-                Ok(()) => Verdict::Passed,
-                Err(failure) => Verdict::Failed(failure),
-            },
-        };
-        suite.scripts.push(Ran { name, verdict });
+        suite.add(&name, &fs::read_to_string(&file)?, factory);
     }
     Ok(suite)
+}
+
+/// Runs the scripts that the library carries inside it: a few for each part of the protocol, for a first look.
+#[must_use]
+pub fn run_basic(factory: &Factory<'_>) -> Suite {
+    let mut suite = Suite::default();
+    BASIC.iter().for_each(|(name, text)| suite.add(name, text, factory));
+    suite
 }
 
 fn find(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
@@ -79,6 +110,30 @@ fn find(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 impl Suite {
+    fn add(&mut self, name: &str, text: &str, factory: &Factory<'_>) {
+        let verdict = match (super::parse(name, text), factory()) {
+            (Err(error), _) => Verdict::Broken(error.to_string()),
+            (_, Err(error)) => Verdict::Broken(format!("{name}: {error}")),
+            (Ok(script), Ok(instance)) => match super::run(&script, instance) {
+                Ok(()) => Verdict::Passed,
+                Err(failure) => Verdict::Failed(failure),
+            },
+        };
+        self.scripts.push(Ran { name: name.to_owned(), verdict });
+    }
+
+    /// Scripts passed and failed, folder by folder.
+    #[must_use]
+    pub fn folders(&self) -> BTreeMap<&str, (u32, u32)> {
+        let mut folders: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+        for ran in &self.scripts {
+            let folder = ran.name.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let counts = folders.entry(folder).or_default();
+            if matches!(ran.verdict, Verdict::Passed) { counts.0 += 1 } else { counts.1 += 1 }
+        }
+        folders
+    }
+
     /// Scripts that do not hold.
     pub fn failed(&self) -> impl Iterator<Item = &Ran> {
         self.scripts.iter().filter(|ran| !matches!(ran.verdict, Verdict::Passed))
@@ -103,12 +158,7 @@ impl Suite {
 impl fmt::Display for Suite {
     /// A table: scripts passed and failed, folder by folder.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut folders: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
-        for ran in &self.scripts {
-            let folder = ran.name.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let counts = folders.entry(folder).or_default();
-            if matches!(ran.verdict, Verdict::Passed) { counts.0 += 1 } else { counts.1 += 1 }
-        }
+        let folders = self.folders();
         let width = folders.keys().map(|folder| folder.len()).max().unwrap_or(0).max(6);
         writeln!(f, "{:width$}  passed  failed", "folder")?;
         for (folder, (passed, failed)) in &folders {
@@ -124,7 +174,7 @@ impl fmt::Display for Ran {
         match &self.verdict {
             Verdict::Passed => write!(f, "{}: passed", self.name),
             Verdict::Failed(failure) => write!(f, "{failure}"),
-            Verdict::Broken(what) => write!(f, "{}: {what}", self.name),
+            Verdict::Broken(what) => writeln!(f, "{what}"),
         }
     }
 }

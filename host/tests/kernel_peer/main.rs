@@ -4,6 +4,7 @@
 //! `/dev/net/tun` or no namespace to be had.
 
 mod bad_input;
+mod check;
 mod ending;
 mod link;
 mod server;
