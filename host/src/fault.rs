@@ -59,6 +59,11 @@ pub enum Budget {
         /// Allowed.
         limit: Duration,
     },
+    /// Units of work within one call (about an instruction each), where runs must end at the same place every time.
+    Fuel {
+        /// Allowed.
+        limit: u64,
+    },
     /// Linear memory of the instance.
     Memory {
         /// Bytes that it asked for in all.
@@ -314,6 +319,9 @@ impl fmt::Display for Budget {
                 used.as_millis(),
                 limit.as_millis()
             ),
+            Self::Fuel { limit } => {
+                write!(f, "the module exceeded its time: more than {limit} units of work in one call")
+            }
             Self::Memory { asked, limit } => {
                 write!(f, "the module exceeded its memory: asked for {asked} bytes, {limit} allowed")
             }

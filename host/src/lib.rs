@@ -94,6 +94,8 @@ pub mod device;
 pub mod error;
 pub mod fault;
 pub mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod inspect;
 pub mod join;
 #[cfg(feature = "net")]

@@ -67,7 +67,7 @@ pub enum Problem {
 }
 
 impl ArtifactError {
-    pub(super) fn new(name: &str, problem: Problem) -> Self {
+    pub(crate) fn new(name: &str, problem: Problem) -> Self {
         Self { name: name.to_owned(), problem }
     }
 }

@@ -33,7 +33,7 @@ pub struct Facts {
     pub mutable_globals: usize,
     /// Bytes of code.
     pub code: usize,
-    pub(super) panic: Option<PanicText>,
+    pub(crate) panic: Option<PanicText>,
 }
 
 /// The limits of a linear memory.
@@ -47,7 +47,7 @@ pub struct Memory {
 
 impl Facts {
     /// Reads a file's bytes and checks what it is, what it exports and what it imports.
-    pub(super) fn of(bytes: &[u8]) -> Result<Self, Problem> {
+    pub(crate) fn of(bytes: &[u8]) -> Result<Self, Problem> {
         check_kind(bytes)?;
         let mut facts = Self {
             size: bytes.len(),

@@ -21,9 +21,9 @@ pub use error::{ArtifactError, Problem};
 pub use facts::{Facts, Memory};
 
 /// The bundled TCP module, as `cargo xtask guests` built it.
-static BUNDLED: &[u8] = include_bytes!(env!("BULKHEAD_TCP_MODULE"));
+pub(crate) static BUNDLED: &[u8] = include_bytes!(env!("BULKHEAD_TCP_MODULE"));
 /// The bundled UDP module.
-static BUNDLED_UDP: &[u8] = include_bytes!(env!("BULKHEAD_UDP_MODULE"));
+pub(crate) static BUNDLED_UDP: &[u8] = include_bytes!(env!("BULKHEAD_UDP_MODULE"));
 /// What the bundled module is called in messages.
 const BUNDLED_NAME: &str = "bundled TCP module";
 

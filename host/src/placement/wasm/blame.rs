@@ -25,6 +25,9 @@ pub(super) fn fault(
             other => other.clone(),
         };
     }
+    if let (Some(Code::OutOfFuel), Some(limit)) = (error.downcast_ref::<Code>(), store.data().fuel) {
+        return Fault::Budget(Overrun { budget: Budget::Fuel { limit }, frames });
+    }
     if let Some(code) = error.downcast_ref::<Code>() {
         let panic = panic.and_then(|text| {
             let dump = error.downcast_ref::<WasmCoreDump>()?;

@@ -16,7 +16,11 @@ mod ticker;
 use std::time::{Duration, Instant};
 
 use bulkhead_wit::{CONTRACT, Config, Description, Inputs, Outputs, Summary, Time, limits};
-use wasmtime::component::{Component, ComponentExportIndex, Func, Linker, TypedFunc};
+#[cfg(feature = "fuzz")]
+use wasmtime::component::WasmList;
+use wasmtime::component::{
+    Component, ComponentExportIndex, Func, Instance as Instantiated, Linker, TypedFunc,
+};
 use wasmtime::{Store, UpdateDeadline};
 
 use super::{Instance, StepCost};
@@ -49,7 +53,15 @@ impl Prepared {
     /// # Errors
     /// A sentence that names the export which is missing or of another type.
     pub(crate) fn new(component: &Component, panic: Option<PanicText>) -> Result<Self, String> {
-        let shared = engine::shared()?;
+        Self::of(engine::shared()?, component, panic)
+    }
+
+    /// As [`new`](Self::new), in the engine that the component was compiled for.
+    pub(crate) fn of(
+        shared: &'static Shared,
+        component: &Component,
+        panic: Option<PanicText>,
+    ) -> Result<Self, String> {
         let link = || {
             let mut linker = Linker::new(&shared.engine);
             linker.define_unknown_imports_as_traps(component)?;
@@ -87,6 +99,10 @@ struct Live {
     store: Store<Host>,
     module: ProtocolModule,
     step: Func,
+    #[cfg(feature = "fuzz")]
+    instance: Instantiated,
+    #[cfg(feature = "fuzz")]
+    view: Option<TypedFunc<(), (WasmList<u8>,)>>,
     pulse: Pulse,
     panic: Option<PanicText>,
 }
@@ -94,7 +110,7 @@ struct Live {
 impl Wasm {
     /// A new instance, not started yet.
     pub(crate) fn new(prepared: &Prepared, description: Description) -> Result<Self, Fault> {
-        let mut store = Store::new(&prepared.shared.engine, Host::default());
+        let mut store = Store::new(&prepared.shared.engine, Host::new(prepared.shared));
         store.limiter(|host| &mut host.limiter);
         store.epoch_deadline_callback(|mut store| match store.data_mut().meter.exceeded() {
             None => Ok(UpdateDeadline::Continue(1)),
@@ -105,12 +121,40 @@ impl Wasm {
         let made = prepared.instantiate(&mut store);
         pulse.end();
         match made {
-            Ok((module, step)) => {
-                let live = Live { store, module, step, pulse, panic: prepared.panic };
+            Ok((module, step, _instance)) => {
+                let live = Live {
+                    store,
+                    module,
+                    step,
+                    #[cfg(feature = "fuzz")]
+                    instance: _instance,
+                    #[cfg(feature = "fuzz")]
+                    view: None,
+                    pulse,
+                    panic: prepared.panic,
+                };
                 Ok(Self { description, live: Some(live), cost: StepCost::default() })
             }
             Err(error) => Err(blame::fault(&error, &mut store, prepared.panic, TALK)),
         }
+    }
+
+    /// Shows the list of bytes that an export gives which takes nothing, where it lies in the module's memory; nothing is
+    /// shown where there is no such export.
+    ///
+    /// # Errors
+    /// How the module failed.
+    #[cfg(feature = "fuzz")]
+    pub(crate) fn view<T>(&mut self, export: &str, see: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, Fault> {
+        let live = self.live.as_mut().ok_or(Fault::Ended)?;
+        if live.view.is_none() {
+            live.view = live.instance.get_typed_func(&mut live.store, export).ok();
+        }
+        let Some(view) = live.view else { return Ok(None) };
+        self.enter(limits::LIFE_CPU, limits::SAVE, |live| {
+            let (list,) = view.call(&mut live.store, ())?;
+            Ok(Some(see(list.as_le_slice(&live.store))))
+        })
     }
 
     /// A call into the module with its budgets: CPU time in nanoseconds, and bytes that it may give back. After an
@@ -140,11 +184,15 @@ fn begin(store: &mut Store<Host>, pulse: &mut Pulse, cpu: Time, lifted: usize) {
     store.data_mut().meter.begin(Duration::from_nanos(cpu));
     store.set_epoch_deadline(1);
     store.set_hostcall_fuel(lifted);
+    if let Some(fuel) = store.data().fuel {
+        // Fails only where the engine counts no fuel.
+        let _ = store.set_fuel(fuel);
+    }
     pulse.begin();
 }
 
 impl Prepared {
-    fn instantiate(&self, store: &mut Store<Host>) -> wasmtime::Result<(ProtocolModule, Func)> {
+    fn instantiate(&self, store: &mut Store<Host>) -> wasmtime::Result<(ProtocolModule, Func, Instantiated)> {
         let instance = self.pre.instance_pre().instantiate(&mut *store)?;
         let module = ProtocolModule::new(&mut *store, &instance)?;
         let step = instance
@@ -152,7 +200,7 @@ impl Prepared {
             .ok_or_else(|| wasmtime::Error::msg("no function `step` is exported"))?;
         // Checked here once, for all calls: see `call_step`.
         step.typed::<StepInputs<'static>, (StepOutputs,)>(&mut *store)?;
-        Ok((module, step))
+        Ok((module, step, instance))
     }
 }
 

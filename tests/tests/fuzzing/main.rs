@@ -1,0 +1,3 @@
+//! The fuzzer: what instrumentation does to a module, and what a campaign finds.
+
+mod coverage;
