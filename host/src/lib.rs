@@ -83,7 +83,8 @@
 //! | applications' bytes | [`streams`] |
 //! | header and range into frames | [`join`] |
 //!
-//! And what stands around them: [`net`] drives a stack and has its sockets, [`supervise`] decides what follows a fault.
+//! And what stands around them: [`net`] drives a stack and has its sockets, [`record`] keeps what a module was given, for
+//! replay and recovery, [`supervise`] decides what follows a fault.
 
 #[cfg(feature = "wasm")]
 pub mod artifact;
@@ -101,6 +102,7 @@ pub mod join;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod placement;
+pub mod record;
 pub mod split;
 pub mod stack;
 pub mod streams;

@@ -90,6 +90,7 @@ impl Stack {
     /// The fault, if it is final.
     pub(crate) fn fail(&mut self, fault: Fault) -> Result<(), Arc<Fault>> {
         let fault = Arc::new(fault);
+        self.recorder.fault(&fault, &self.outputs);
         self.suspect();
         let streams = self.end_instance(&fault);
         tracing::error!(streams, "{}", fault.report());

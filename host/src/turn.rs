@@ -106,16 +106,20 @@ impl Stack {
         true
     }
 
-    /// Step, inspect, and carry out.
+    /// One step; what follows a fault is for the supervisor to decide.
     fn step(&mut self, device: &mut dyn Device) -> Result<(), Arc<Fault>> {
+        let done = self.attempt(device).and_then(|()| self.checkpoint());
+        done.or_else(|fault| self.fail(fault))
+    }
+
+    /// Record, step, inspect, and carry out.
+    pub(crate) fn attempt(&mut self, device: &mut dyn Device) -> Result<(), Fault> {
         let inputs = self.batch.inputs();
-        let result = self.instance.step(&inputs, &mut self.outputs).and_then(|()| {
-            let step = Step { inputs, arrived: &self.arrived, grants: &self.grants };
-            inspect::inspect(&mut self.ledgers, &mut self.holds, &step, &self.outputs).map_err(Fault::Broken)
-        });
-        if let Err(fault) = result {
-            return self.fail(fault);
-        }
+        self.recorder.step(&inputs);
+        self.instance.step(&inputs, &mut self.outputs)?;
+        let step = Step { inputs, arrived: &self.arrived, grants: &self.grants };
+        inspect::inspect(&mut self.ledgers, &mut self.holds, &step, &self.outputs).map_err(Fault::Broken)?;
+        self.recorder.outputs(&self.outputs);
         self.deadline = self.outputs.deadline;
         self.unfinished = self.outputs.unfinished;
         self.carry_out(device);

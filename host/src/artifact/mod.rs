@@ -121,7 +121,7 @@ impl Artifact {
     /// # Errors
     /// How the module failed.
     pub fn fresh(&self) -> Result<Wasm, Fault> {
-        Wasm::new(&self.prepared, self.description.clone())
+        Ok(Wasm::new(&self.prepared, self.description.clone())?.named(self.facts.hash))
     }
 
     /// The file's name, or what stands for it.

@@ -76,6 +76,16 @@ Examples:
   bulkhead check my-udp.wasm --json
 
 Exit codes: 0 everything holds, 1 something does not, or the module cannot be run, 2 wrong usage.";
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  sudo bulkhead run http ./site --record run.rec   record; then, with or without root:
+  bulkhead replay run.rec                          does it do the same again?
+  bulkhead replay run.rec --placement native       and without the sandbox?
+  bulkhead replay run.rec --module other.wasm      where does another module first do something else?
+  bulkhead replay run.rec --print --until 20       the first 20 steps, segment by segment
+  bulkhead replay fault.rec                        the fault again, with the module's own backtrace
+
+Exit codes: 0 as recorded, 1 not as recorded or not to be read, 2 wrong usage.";
 
 /// TCP behind a wall: the protocol stack is a WebAssembly component in a sandbox, a function call away from the
 /// applications and unable to touch a byte of theirs.
@@ -107,6 +117,9 @@ pub(super) enum Command {
     /// Holds a protocol module against the contract and against conformance scripts, in virtual time
     #[command(after_help = CHECK_HELP)]
     Check(Check),
+    /// Feeds a recording to a module, and finds where it first does something else than what was recorded
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(Replay),
     /// Joins two TUN interfaces by a link with loss, delay, reordering and more: where the kernel has no netem
     #[command(after_help = LINK_EXAMPLES)]
     Link(Box<LinkRun>),
@@ -172,6 +185,16 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE")]
     pub(super) pcap: Option<PathBuf>,
 
+    /// Record everything that the module is given, for `bulkhead replay`; with shards, each further one's to FILE.1 and so
+    /// on. It holds no application's bytes, but addresses, ports and the seed of all randomness: it is yours alone (mode 0600)
+    #[arg(long, value_name = "FILE")]
+    pub(super) record: Option<PathBuf>,
+
+    /// Keep what the module was given since its last checkpoint in memory; off saves some percent, and loses every
+    /// connection when the module fails
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    pub(super) recording: Switch,
+
     /// A setting of the module's, the default of its connections, as in nodelay=1 or congestion=reno; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     pub(super) setting: Vec<Setting>,
@@ -207,6 +230,42 @@ pub(super) struct Stat {
     /// Again and again, after this many seconds
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = pause)]
     pub(super) watch: Option<f64>,
+}
+
+/// What is done again.
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// The recording, of `bulkhead run --record` or of a fault's report
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+
+    /// Feed it to this module, a component; to the recorded one if not given, which has to be a bundled one then
+    #[arg(long, value_name = "FILE.wasm")]
+    pub(super) module: Option<PathBuf>,
+
+    /// Where the module runs; as recorded if not given
+    #[arg(long, value_enum)]
+    pub(super) placement: Option<Placement>,
+
+    /// Begin at the last checkpoint that was taken before this step
+    #[arg(long, value_name = "STEP")]
+    pub(super) from: Option<u64>,
+
+    /// End after this step
+    #[arg(long, value_name = "STEP")]
+    pub(super) until: Option<u64>,
+
+    /// Print every segment, as tcpdump would, and what else went in and came out
+    #[arg(long)]
+    pub(super) print: bool,
+
+    /// Write every segment to this file, for Wireshark or tcpdump; there are headers in it and no payload
+    #[arg(long, value_name = "FILE")]
+    pub(super) pcap: Option<PathBuf>,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// What is made of the command line.

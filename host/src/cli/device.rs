@@ -65,8 +65,8 @@ pub(super) fn open(run: &Run, peers: &[Cidr]) -> anyhow::Result<Opened> {
     Ok(opened)
 }
 
-/// The file for this shard's frames: the first has the name that was asked for, the others a number behind it.
-fn numbered(path: &Path, index: usize) -> PathBuf {
+/// The file of this shard: the first has the name that was asked for, the others a number behind it.
+pub(super) fn numbered(path: &Path, index: usize) -> PathBuf {
     if index == 0 {
         return path.to_owned();
     }

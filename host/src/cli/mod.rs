@@ -20,6 +20,7 @@ mod metrics;
 mod module;
 mod plan;
 mod ready;
+mod replay;
 mod report;
 mod run;
 mod signals;
@@ -59,6 +60,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Generate(what) => generate::generate(&what),
         Command::Check(check) => check::check(&check),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
+        Command::Replay(replay) => replay::replay(&replay),
         Command::Link(run) => link::link(&run),
     };
     match result {

@@ -99,7 +99,7 @@ impl Module {
     }
 }
 
-fn native() -> Box<dyn Instance> {
+pub(super) fn native() -> Box<dyn Instance> {
     Box::new(Native::new(Box::new(bulkhead_tcp::Tcp::new())))
 }
 

@@ -104,6 +104,7 @@ async fn served(run: &Run, peers: &[Cidr], ready: Vec<Ready>, module: &Module) -
     // At once means without waiting for anything, but what is left is still reset if the stack can.
     let last = tokio::time::timeout(LAST_WORDS, stacks.shutdown(Duration::ZERO)).await;
     opened.captures.into_iter().for_each(Capture::end);
+    stacks.end_recordings();
     let report = Report {
         applications: counted.into_iter().map(|(name, counters)| (name, counters.counts())).collect(),
         stack: last.unwrap_or_else(|_| stacks.stat()),

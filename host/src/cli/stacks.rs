@@ -12,7 +12,9 @@ use bulkhead::net::{Builder, ConnectionInfo, Driver, Net, Summary, TcpListener};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::arguments::Run;
+use super::arguments::{Run, Switch};
+use super::capture::{self, Capture};
+use super::device;
 use super::module::Module;
 use super::ready::Serving;
 
@@ -24,6 +26,7 @@ pub(super) struct Stacks {
     nets: Vec<Net>,
     /// What is to run beside each stack, until it is started.
     waiting: Vec<Waiting>,
+    recordings: Vec<Capture>,
 }
 
 /// A shard that is not started yet.
@@ -39,22 +42,36 @@ impl Stacks {
     /// # Errors
     /// What the module or the system says.
     pub(super) fn new(run: &Run, queues: Vec<Box<dyn Device>>, module: &Module) -> anyhow::Result<Self> {
-        let mut stacks = Self { nets: Vec::new(), waiting: Vec::new() };
+        let mut stacks = Self { nets: Vec::new(), waiting: Vec::new(), recordings: Vec::new() };
         let count = u16::try_from(queues.len()).unwrap_or(u16::MAX);
         if count == 1 {
             for queue in queues {
-                stacks.nets.push(builder(run, Builder::new(queue), module).spawn()?);
+                let builder = stacks.recorded(run, builder(run, Builder::new(queue), module))?;
+                stacks.nets.push(builder.spawn()?);
                 stacks.waiting.push(Waiting { driver: None, serving: Vec::new() });
             }
             return Ok(stacks);
         }
         for (index, shard) in (0..).zip(shards(queues, EPHEMERAL)?) {
             let builder = builder(run, Builder::new(shard), module).shard(index, count).turns_in_calls(true);
-            let (net, driver) = builder.build()?;
+            let (net, driver) = stacks.recorded(run, builder)?.build()?;
             stacks.nets.push(net);
             stacks.waiting.push(Waiting { driver: Some(driver), serving: Vec::new() });
         }
         Ok(stacks)
+    }
+
+    /// The stack is recorded into a file of its own, if that is asked for.
+    fn recorded(&mut self, run: &Run, builder: Builder) -> anyhow::Result<Builder> {
+        let Some(path) = &run.record else { return Ok(builder) };
+        let recording = capture::recording(&device::numbered(path, self.recordings.len()))?;
+        self.recordings.push(recording.clone());
+        Ok(builder.record_to(recording))
+    }
+
+    /// The files of recordings are written out.
+    pub(super) fn end_recordings(&mut self) {
+        self.recordings.drain(..).for_each(Capture::end);
     }
 
     /// An application listens in every stack.
@@ -185,6 +202,7 @@ async fn shard(driver: Driver, serving: Vec<Serving>, end: oneshot::Sender<io::R
 
 fn builder(run: &Run, builder: Builder, module: &Module) -> Builder {
     let mut builder = module.give_to(builder).busy_poll(Duration::from_micros(run.busy_poll));
+    builder = builder.recording(run.recording == Switch::On);
     for own in &run.address {
         builder = builder.address(own.address, own.length);
     }

@@ -29,6 +29,8 @@ mod show;
 mod suite;
 mod wire;
 
+pub(crate) use show::segment_text;
+
 pub use parse::{ParseError, parse};
 pub use report::{Failure, Trace};
 pub use run::run;

@@ -38,6 +38,12 @@ impl fmt::Display for Number {
     }
 }
 
+/// A TCP segment from its header's bytes and the length of its payload, in the wire's own numbers.
+pub(crate) fn segment_text(header: &[u8], length: u32) -> Option<String> {
+    let (tcp, _) = super::wire::read_segment(header)?;
+    Some(Tcp { length, ..tcp }.to_string())
+}
+
 /// Flags by their letters.
 pub(super) fn flags(flags: u8) -> String {
     let letters: String =

@@ -304,7 +304,7 @@ pub(super) fn decode(frame: &[u8], addresses: Addresses) -> Option<Seen> {
 }
 
 /// A whole segment, or the first eight bytes of one, as an ICMP error may quote it.
-fn read_segment(bytes: &[u8]) -> Option<(Tcp, &[u8])> {
+pub(super) fn read_segment(bytes: &[u8]) -> Option<(Tcp, &[u8])> {
     let seq = u32_at(bytes, 4)?;
     let flags = bytes.get(13).copied().unwrap_or(0);
     let header = bytes.get(12).map_or(bytes.len(), |byte| usize::from(byte >> 4) * 4);

@@ -50,6 +50,11 @@ impl<W: Write> PcapWriter<W> {
 
     /// Writes a frame that passed at `now`.
     pub fn write(&mut self, now: Time, parts: &[IoSlice<'_>]) {
+        self.record(now, parts, 0);
+    }
+
+    /// A frame of these parts and of so many bytes that are not there.
+    fn record(&mut self, now: Time, parts: &[IoSlice<'_>], missing: u32) {
         if self.has_failed {
             self.missed += 1;
             return;
@@ -57,9 +62,12 @@ impl<W: Write> PcapWriter<W> {
         let length = parts.iter().map(|part| part.len()).sum::<usize>() as u32;
         let time = self.origin.saturating_add(now);
         self.record.clear();
-        for number in
-            [(time / limits::SECOND) as u32, (time % limits::SECOND) as u32, length.min(SNAP_LENGTH), length]
-        {
+        for number in [
+            (time / limits::SECOND) as u32,
+            (time % limits::SECOND) as u32,
+            length.min(SNAP_LENGTH),
+            length.saturating_add(missing),
+        ] {
             self.record.extend_from_slice(&number.to_le_bytes());
         }
         parts.iter().for_each(|part| self.record.extend_from_slice(part));
@@ -68,6 +76,11 @@ impl<W: Write> PcapWriter<W> {
             Ok(()) => self.written += 1,
             Err(error) => self.fail(error),
         }
+    }
+
+    /// Writes a frame that passed at `now` and of which only the header is known, with so many bytes behind it.
+    pub fn write_header(&mut self, now: Time, header: &[u8], payload: u32) {
+        self.record(now, &[IoSlice::new(header)], payload);
     }
 
     /// Writes out what a buffered writer holds back.

@@ -14,7 +14,7 @@ use crate::stack::{Options, Stack};
 use crate::streams::Sizes;
 use crate::supervise::Factory;
 use bulkhead_wit::{Address, Prefix, Setting};
-use std::io;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub struct Builder {
     shard: (u16, u16),
     turns_in_calls: Option<bool>,
     busy_poll: Duration,
+    recording: bool,
+    record_to: Option<Box<dyn Write + Send>>,
 }
 
 impl Builder {
@@ -63,6 +65,8 @@ impl Builder {
             shard: (0, 1),
             turns_in_calls: None,
             busy_poll: Duration::ZERO,
+            recording: true,
+            record_to: None,
         }
     }
 
@@ -162,6 +166,22 @@ impl Builder {
         self
     }
 
+    /// Whether the inputs of each module since its last checkpoint are kept in memory, some megabytes at most: without
+    /// them a fault ends every connection, and its report has nothing to replay. Kept if it is not said.
+    #[must_use]
+    pub fn recording(mut self, is_kept: bool) -> Self {
+        self.recording = is_kept;
+        self
+    }
+
+    /// Where everything that the first module is given is written to, from the start on: see
+    /// [`record`](crate::record). It holds the seed, addresses and ports, and no application's bytes.
+    #[must_use]
+    pub fn record_to(mut self, to: impl Write + Send + 'static) -> Self {
+        self.record_to = Some(Box::new(to));
+        self
+    }
+
     /// The longest datagram in bytes; the device's own if it is not said.
     #[must_use]
     pub fn mtu(mut self, mtu: u32) -> Self {
@@ -225,7 +245,10 @@ impl Builder {
         let options = self.options()?;
         let instance = self.instance.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))?;
         let mut router = Router::new(self.device, &options.config.addresses);
-        let stack = started(instance, self.factory, options.clone(), &mut router)?;
+        let mut stack = started(instance, self.factory, options.clone(), &mut router)?;
+        if let Some(to) = self.record_to {
+            stack.record_to(to)?;
+        }
         let mut beside = Vec::new();
         for (number, (instance, factory)) in self.beside.into_iter().enumerate() {
             if number == BESIDE {
@@ -258,6 +281,7 @@ impl Builder {
         options.config.connections = self.connections.unwrap_or(options.config.connections);
         options.config.embryos = self.embryos.unwrap_or(options.config.embryos);
         options.sizes = self.sizes;
+        options.recording = self.recording;
         options.memory = self.memory.unwrap_or(options.memory);
         Ok(options)
     }

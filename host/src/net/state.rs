@@ -9,6 +9,7 @@ use super::summary::{ModuleSummary, Summary};
 use super::timer::Timer;
 use crate::device::Device;
 use crate::error::StreamError;
+use crate::record::Figures;
 use crate::stack::{BindOptions, DoorCounters, ListenOptions, ListenerId, SocketId, Stack, StreamId};
 use bulkhead_wit::registry::protocol;
 use bulkhead_wit::{Endpoint, Handle, NEVER, Time};
@@ -435,6 +436,7 @@ impl State {
         if self.end.is_none() {
             self.end = Some(end);
         }
+        self.stack.end_recording();
         self.slots.all(wake);
         wake.driver = wake.driver.take().or(self.driver.take());
     }
@@ -474,6 +476,7 @@ impl State {
                 .fold(DoorCounters::default(), |all, stack| all.plus(*stack.door_counters())),
             faults: modules.iter().map(|module| module.faults).sum(),
             memory: self.modules().map(Stack::memory).sum(),
+            recording: self.modules().map(Stack::recording_figures).fold(Figures::default(), Figures::plus),
             modules,
             incidents: self.modules().flat_map(Stack::incidents).cloned().collect(),
             fault: self.stack.fault().cloned(),

@@ -2,6 +2,7 @@
 
 use super::info::Census;
 use crate::fault::Fault;
+use crate::record::Figures;
 use crate::stack::{DoorCounters, Stack};
 use crate::supervise::Incident;
 use std::fmt;
@@ -47,6 +48,8 @@ pub struct Summary {
     pub fault: Option<Arc<Fault>>,
     /// Bytes that streams and arrived frames hold, and buffers kept for them.
     pub memory: usize,
+    /// What recording has cost.
+    pub recording: Figures,
     /// Each module on its own, the first one in front.
     pub modules: Vec<ModuleSummary>,
 }
@@ -110,6 +113,7 @@ impl Summary {
         self.incidents.extend(other.incidents);
         self.fault = self.fault.or(other.fault);
         self.memory += other.memory;
+        self.recording = self.recording.plus(other.recording);
         self.modules.extend(other.modules);
         self
     }

@@ -44,6 +44,20 @@ pub trait Instance: Send {
 
     /// What its steps have cost so far.
     fn cost(&self) -> StepCost;
+
+    /// Which module it is and where it runs, for recordings and reports.
+    fn identity(&self) -> Identity {
+        Identity::default()
+    }
+}
+
+/// Which module an instance is, and where it runs.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Identity {
+    /// The BLAKE3 hash of the module's file, where it has one.
+    pub hash: Option<[u8; 32]>,
+    /// `wasm`, `native`, or what else the placement is called.
+    pub placement: String,
 }
 
 /// The cost of an instance's steps.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bulkhead_wit::{Config, Description, Inputs, Module, Outputs, Summary, Time, limits};
 
-use super::{Instance, StepCost};
+use super::{Identity, Instance, StepCost};
 use crate::fault::{Budget, Fault, Refused, Trap};
 
 /// A module that runs natively.
@@ -79,6 +79,10 @@ impl Instance for Native {
 
     fn cost(&self) -> StepCost {
         self.cost
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { hash: None, placement: "native".into() }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::frame::{Frame, FramePool};
 use crate::inspect::{Grants, Holds, Ledgers};
 use crate::join::{Join, JoinCounters};
 use crate::placement::{Instance, StepCost};
+use crate::record::{Base, Recorder};
 use crate::split::{Arrived, Split, SplitCounters};
 use crate::streams::{Blocks, HoldBytes};
 use crate::supervise::Supervisor;
@@ -49,6 +50,8 @@ pub struct Options {
     pub memory: usize,
     /// Connections that one source may have open to our listeners, at most; 0 is no bound.
     pub per_source: u32,
+    /// Keep the module's inputs since its last checkpoint in memory: for recovery, reports and replay.
+    pub recording: bool,
 }
 
 impl Options {
@@ -73,7 +76,7 @@ impl Options {
             holds: limits::HOLDS as u16,
             settings: Vec::<Setting>::new(),
         };
-        Self { config, sizes: Sizes::default(), memory: 1 << 30, per_source: 0 }
+        Self { config, sizes: Sizes::default(), memory: 1 << 30, per_source: 0, recording: true }
     }
 }
 
@@ -131,6 +134,7 @@ pub struct Stack {
     totals: Totals,
     /// What the steps of instances that failed have cost.
     former_cost: StepCost,
+    pub(crate) recorder: Recorder,
     pub(crate) supervisor: Supervisor,
 }
 
@@ -142,6 +146,8 @@ impl Stack {
     pub fn new(mut instance: Box<dyn Instance>, options: Options) -> Result<Self, Fault> {
         instance.start(&options.config)?;
         let grants = Grants::new(&options.config, instance.description());
+        let header = Self::recording_header(&*instance);
+        let recorder = Recorder::new(header, &options.config, options.recording);
         Ok(Self {
             instance,
             fault: None,
@@ -175,6 +181,7 @@ impl Stack {
             options,
             totals: Totals::default(),
             former_cost: StepCost::default(),
+            recorder,
             supervisor: Supervisor::default(),
         })
     }
@@ -280,6 +287,8 @@ impl Stack {
         }
         self.grants = Grants::new(&self.options.config, instance.description());
         self.former_cost = self.cost();
+        let base = Base::Start(self.options.config.clone());
+        self.recorder.begin(Self::recording_header(&*instance), base, 0);
         self.instance = instance;
         self.calls.extend(self.listeners.values_mut().filter_map(Listening::again));
         self.calls.extend(self.datagrams.again());

@@ -7,5 +7,6 @@ mod bad_input;
 mod check;
 mod ending;
 mod link;
+mod recording;
 mod server;
 mod traffic;

@@ -23,7 +23,7 @@ use wasmtime::component::{
 };
 use wasmtime::{Store, UpdateDeadline};
 
-use super::{Instance, StepCost};
+use super::{Identity, Instance, StepCost};
 use crate::fault::{Budget, Fault, Refused};
 use bindings::{ProtocolModule, ProtocolModulePre, wit};
 pub(crate) use blame::PanicText;
@@ -93,6 +93,8 @@ pub struct Wasm {
     /// `None` once it has failed: nothing of it is entered again.
     live: Option<Live>,
     cost: StepCost,
+    /// Of the module's file.
+    hash: Option<[u8; 32]>,
 }
 
 struct Live {
@@ -121,6 +123,7 @@ impl Wasm {
         let made = prepared.instantiate(&mut store);
         pulse.end();
         match made {
+<<<<<<< HEAD
             Ok((module, step, _instance)) => {
                 let live = Live {
                     store,
@@ -134,11 +137,17 @@ impl Wasm {
                     panic: prepared.panic,
                 };
                 Ok(Self { description, live: Some(live), cost: StepCost::default() })
+=======
+            Ok((module, step)) => {
+                let live = Live { store, module, step, pulse, panic: prepared.panic };
+                Ok(Self { description, live: Some(live), cost: StepCost::default(), hash: None })
+>>>>>>> 4a502d5 (Recordings: every stack keeps its module's inputs since the last checkpoint, --record streams them, bulkhead replay does them again)
             }
             Err(error) => Err(blame::fault(&error, &mut store, prepared.panic, TALK)),
         }
     }
 
+<<<<<<< HEAD
     /// Shows the list of bytes that an export gives which takes nothing, where it lies in the module's memory; nothing is
     /// shown where there is no such export.
     ///
@@ -155,6 +164,12 @@ impl Wasm {
             let (list,) = view.call(&mut live.store, ())?;
             Ok(Some(see(list.as_le_slice(&live.store))))
         })
+=======
+    /// The hash of the file that it comes from.
+    pub(crate) fn named(mut self, hash: [u8; 32]) -> Self {
+        self.hash = Some(hash);
+        self
+>>>>>>> 4a502d5 (Recordings: every stack keeps its module's inputs since the last checkpoint, --record streams them, bulkhead replay does them again)
     }
 
     /// A call into the module with its budgets: CPU time in nanoseconds, and bytes that it may give back. After an
@@ -252,5 +267,9 @@ impl Instance for Wasm {
 
     fn cost(&self) -> StepCost {
         self.cost
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { hash: self.hash, placement: "wasm".into() }
     }
 }
