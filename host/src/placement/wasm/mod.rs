@@ -123,7 +123,6 @@ impl Wasm {
         let made = prepared.instantiate(&mut store);
         pulse.end();
         match made {
-<<<<<<< HEAD
             Ok((module, step, _instance)) => {
                 let live = Live {
                     store,
@@ -136,18 +135,12 @@ impl Wasm {
                     pulse,
                     panic: prepared.panic,
                 };
-                Ok(Self { description, live: Some(live), cost: StepCost::default() })
-=======
-            Ok((module, step)) => {
-                let live = Live { store, module, step, pulse, panic: prepared.panic };
                 Ok(Self { description, live: Some(live), cost: StepCost::default(), hash: None })
->>>>>>> 4a502d5 (Recordings: every stack keeps its module's inputs since the last checkpoint, --record streams them, bulkhead replay does them again)
             }
             Err(error) => Err(blame::fault(&error, &mut store, prepared.panic, TALK)),
         }
     }
 
-<<<<<<< HEAD
     /// Shows the list of bytes that an export gives which takes nothing, where it lies in the module's memory; nothing is
     /// shown where there is no such export.
     ///
@@ -164,12 +157,12 @@ impl Wasm {
             let (list,) = view.call(&mut live.store, ())?;
             Ok(Some(see(list.as_le_slice(&live.store))))
         })
-=======
+    }
+
     /// The hash of the file that it comes from.
     pub(crate) fn named(mut self, hash: [u8; 32]) -> Self {
         self.hash = Some(hash);
         self
->>>>>>> 4a502d5 (Recordings: every stack keeps its module's inputs since the last checkpoint, --record streams them, bulkhead replay does them again)
     }
 
     /// A call into the module with its budgets: CPU time in nanoseconds, and bytes that it may give back. After an
