@@ -84,7 +84,8 @@
 //! | header and range into frames | [`join`] |
 //!
 //! And what stands around them: [`net`] drives a stack and has its sockets, [`record`] keeps what a module was given, for
-//! replay and recovery, [`supervise`] decides what follows a fault.
+//! replay and recovery, [`supervise`] decides what follows a fault, [`swap`] puts another module in the place of one that
+//! runs.
 
 #[cfg(feature = "wasm")]
 pub mod artifact;
@@ -107,6 +108,7 @@ pub mod split;
 pub mod stack;
 pub mod streams;
 pub mod supervise;
+pub mod swap;
 pub mod turn;
 
 pub use error::StreamError;

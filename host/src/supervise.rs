@@ -4,6 +4,7 @@
 //! instance with the same listeners, while every open stream is told the fault. Restarts are rationed: a module that
 //! fails again and again is given up, and then the listeners are told too.
 
+use crate::error::StreamError;
 use crate::fault::Fault;
 use crate::placement::Instance;
 use crate::stack::Stack;
@@ -30,7 +31,7 @@ pub struct Incident {
     pub fault: Arc<Fault>,
     /// Streams that ended by it.
     pub streams: usize,
-    /// Whether a fresh instance serves on.
+    /// Whether a fresh instance serves on, or the one that ran before a swap.
     pub restarted: bool,
 }
 
@@ -44,6 +45,11 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
+    /// Another module runs from now on, with what makes a fresh instance of it. Returns the former one's.
+    pub(crate) fn replace_factory(&mut self, factory: Option<Factory>) -> Option<Factory> {
+        std::mem::replace(&mut self.factory, factory)
+    }
+
     /// A fresh instance, if there is to be one.
     fn replacement(&mut self, now: Time) -> Option<Box<dyn Instance>> {
         let factory = self.factory.as_mut()?;
@@ -84,6 +90,21 @@ impl Stack {
         self.supervisor.count
     }
 
+    /// A fault, and what came of it.
+    pub(crate) fn remember(&mut self, fault: &Arc<Fault>, streams: usize, restarted: bool) {
+        let supervisor = &mut self.supervisor;
+        supervisor.count += 1;
+        if supervisor.incidents.len() == REMEMBERED {
+            supervisor.incidents.pop_front();
+        }
+        supervisor.incidents.push_back(Incident {
+            at: self.now,
+            fault: Arc::clone(fault),
+            streams,
+            restarted,
+        });
+    }
+
     /// The instance has failed. Ends its streams, and goes on with a fresh instance if there is one.
     ///
     /// # Errors
@@ -92,20 +113,11 @@ impl Stack {
         let fault = Arc::new(fault);
         self.recorder.fault(&fault, &self.outputs);
         self.suspect();
-        let streams = self.end_instance(&fault);
+        let streams = self.end_instance(&StreamError::Fault(Arc::clone(&fault)));
         tracing::error!(streams, "{}", fault.report());
         let fresh = self.supervisor.replacement(self.now);
         let restarted = fresh.is_some_and(|instance| self.restart(instance));
-        self.supervisor.count += 1;
-        if self.supervisor.incidents.len() == REMEMBERED {
-            self.supervisor.incidents.pop_front();
-        }
-        self.supervisor.incidents.push_back(Incident {
-            at: self.now,
-            fault: Arc::clone(&fault),
-            streams,
-            restarted,
-        });
+        self.remember(&fault, streams, restarted);
         if restarted {
             return Ok(());
         }

@@ -79,12 +79,17 @@ impl Stack {
         }
     }
 
-    /// Device and split: fills the batch. Says whether the device may have more.
-    fn gather(&mut self, device: &mut dyn Device) -> bool {
+    /// A batch with nothing in it but the time, and room to send.
+    pub(crate) fn begin_batch(&mut self) {
         self.batch.clear();
         self.arrived.clear();
         self.batch.now = self.now;
         self.batch.room = Room { sends: ROOM_SENDS, bytes: ROOM_BYTES };
+    }
+
+    /// Device and split: fills the batch. Says whether the device may have more.
+    fn gather(&mut self, device: &mut dyn Device) -> bool {
+        self.begin_batch();
         self.relieve();
         self.take_calls();
         self.take_positions();
@@ -108,11 +113,16 @@ impl Stack {
 
     /// One step; what follows a fault is for the supervisor to decide.
     fn step(&mut self, device: &mut dyn Device) -> Result<(), Arc<Fault>> {
-        let done = self.attempt(device).and_then(|()| self.checkpoint());
-        done.or_else(|fault| self.fail(fault))
+        let mut done = self.attempt(device);
+        if let Err(fault) = &done
+            && self.fall_back(fault)
+        {
+            done = self.attempt(device);
+        }
+        done.and_then(|()| self.checkpoint()).or_else(|fault| self.fail(fault))
     }
 
-    /// Record, step, inspect, and carry out.
+    /// Record, step, inspect, and carry out: after a fault nothing has changed but the instance.
     pub(crate) fn attempt(&mut self, device: &mut dyn Device) -> Result<(), Fault> {
         let inputs = self.batch.inputs();
         self.recorder.step(&inputs);
@@ -120,6 +130,7 @@ impl Stack {
         let step = Step { inputs, arrived: &self.arrived, grants: &self.grants };
         inspect::inspect(&mut self.ledgers, &mut self.holds, &step, &self.outputs).map_err(Fault::Broken)?;
         self.recorder.outputs(&self.outputs);
+        self.accompany();
         self.deadline = self.outputs.deadline;
         self.unfinished = self.outputs.unfinished;
         self.carry_out(device);

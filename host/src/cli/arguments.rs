@@ -9,6 +9,7 @@ use bulkhead_wit::{Setting, registry};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::address::Cidr;
+use super::control::path_for;
 use super::link_arguments::{LINK_EXAMPLES, LinkRun};
 
 const EXAMPLES: &str = "\
@@ -87,6 +88,17 @@ Examples:
 
 Exit codes: 0 as recorded, 1 not as recorded or not to be read, 2 wrong usage.";
 
+const SWAP_EXAMPLES: &str = "\
+Examples:
+  sudo bulkhead swap ./my-tcp.wasm                another module, with all connections as they are
+  sudo bulkhead swap --shadow 1000 ./my-tcp.wasm  the same, after it has said the same for 1,000 steps
+  sudo bulkhead swap --placement native           the bundled module without its sandbox; without the option: back again
+  sudo bulkhead swap --cold ./tiny-tcp.wasm       a module that cannot read the state: connections are reset
+
+The newcomer is compiled and rehearses with a copy of the state before anything waits. It must account for every
+connection with the host's own numbers; if it refuses, differs or fails in its first step, nothing has changed, and if
+it fails within its next 64 steps the former module takes over again. Exit codes: 0 swapped, 1 not swapped, 2 wrong usage.";
+
 /// TCP behind a wall: the protocol stack is a WebAssembly component in a sandbox, a function call away from the
 /// applications and unable to touch a byte of theirs.
 #[derive(Debug, Parser)]
@@ -109,6 +121,9 @@ pub(super) enum Command {
     Run(Box<Run>),
     /// Shows the connections of a running instance
     Stat(Stat),
+    /// Puts another protocol module into a running instance, between two steps: no connection notices
+    #[command(after_help = SWAP_EXAMPLES)]
+    Swap(Swap),
     /// Prints what is made of the command line: a man page, completions, a systemd unit
     #[command(subcommand)]
     Generate(Generate),
@@ -212,20 +227,59 @@ pub(super) struct Run {
     pub(super) seed: Option<u64>,
 }
 
-/// Whom to ask.
+/// A running instance.
 #[derive(Debug, Args)]
-pub(super) struct Stat {
+pub(super) struct Whom {
     /// The interface of the instance
     #[arg(long, value_name = "NAME", default_value = "bulkhead0")]
-    pub(super) tun: String,
+    tun: String,
 
     /// Its control socket, where it is not in the usual place
     #[arg(long, value_name = "PATH")]
-    pub(super) control: Option<PathBuf>,
+    control: Option<PathBuf>,
 
     /// Print it as JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl Whom {
+    /// Its control socket.
+    pub(super) fn path(&self) -> PathBuf {
+        self.control.clone().unwrap_or_else(|| path_for(&self.tun))
+    }
+}
+
+/// What takes over, and from whom.
+#[derive(Debug, Args)]
+pub(super) struct Swap {
+    /// The component that takes over; the bundled TCP module if not given
+    #[arg(value_name = "FILE.wasm")]
+    pub(super) file: Option<PathBuf>,
+
+    /// Where it runs
+    #[arg(long, value_enum, default_value_t = Placement::Wasm)]
+    pub(super) placement: Placement,
+
+    /// Before that, an instance of it is given the same inputs for this many steps (10 s at most), and must say the same
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) shadow: Option<u32>,
+
+    /// It starts empty, and every connection is reset: for a module that cannot read the other's state
+    #[arg(long, conflicts_with = "shadow")]
+    pub(super) cold: bool,
+
+    /// The running instance
+    #[command(flatten)]
+    pub(super) whom: Whom,
+}
+
+/// Whom to ask.
+#[derive(Debug, Args)]
+pub(super) struct Stat {
+    /// The running instance
+    #[command(flatten)]
+    pub(super) whom: Whom,
 
     /// Again and again, after this many seconds
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = pause)]

@@ -24,6 +24,9 @@ const ASKING: usize = 16;
 /// How long a question may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long whoever asks waits.
+const PATIENCE_OF_ASKING: Duration = Duration::from_secs(60);
+
 /// Where the socket of the instance on this interface is, if nobody says otherwise.
 pub(super) fn path_for(tun: &str) -> PathBuf {
     let folder = match std::env::var_os("XDG_RUNTIME_DIR") {
@@ -88,7 +91,7 @@ impl Control {
                 Ok((stream, _)) => {
                     let answer = Arc::clone(&answer);
                     tokio::spawn(async move {
-                        if let Err(error) = one(stream, &*answer).await {
+                        if let Err(error) = one(stream, answer).await {
                             tracing::debug!(%error, "a question to the control socket failed");
                         }
                         drop(place);
@@ -103,7 +106,10 @@ impl Control {
     }
 }
 
-async fn one(stream: UnixStream, answer: &(impl Fn(&str, &Value) -> Value + Sync)) -> io::Result<()> {
+async fn one(
+    stream: UnixStream,
+    answer: Arc<impl Fn(&str, &Value) -> Value + Send + Sync + 'static>,
+) -> io::Result<()> {
     let (reading, mut writing) = stream.into_split();
     let mut lines = BufReader::new(reading);
     loop {
@@ -113,7 +119,12 @@ async fn one(stream: UnixStream, answer: &(impl Fn(&str, &Value) -> Value + Sync
             return Ok(());
         }
         let said = match serde_json::from_str::<Value>(&line) {
-            Ok(question) => answer(question["command"].as_str().unwrap_or_default(), &question),
+            Ok(question) => {
+                // An answer may take its time: a module is compiled.
+                let answer = Arc::clone(&answer);
+                let asked = move || answer(question["command"].as_str().unwrap_or_default(), &question);
+                tokio::task::spawn_blocking(asked).await.map_err(io::Error::other)?
+            }
             Err(error) => json!({ "error": format!("no JSON: {error}") }),
         };
         writing.write_all(format!("{said}\n").as_bytes()).await?;
@@ -124,13 +135,13 @@ async fn one(stream: UnixStream, answer: &(impl Fn(&str, &Value) -> Value + Sync
 ///
 /// # Errors
 /// A line that says what to do.
-pub(super) fn ask(path: &Path, command: &str) -> anyhow::Result<Value> {
+pub(super) fn ask(path: &Path, question: &Value) -> anyhow::Result<Value> {
     use std::io::{BufRead as _, BufReader, Write as _};
     let mut stream = StdStream::connect(path).with_context(|| {
         format!("{}: no running instance answers here; name its interface with --tun", path.display())
     })?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    writeln!(stream, "{}", json!({ "command": command }))?;
+    stream.set_read_timeout(Some(PATIENCE_OF_ASKING))?;
+    writeln!(stream, "{question}")?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     let said: Value = serde_json::from_str(&line).context("the instance's answer cannot be read")?;

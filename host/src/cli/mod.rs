@@ -26,6 +26,7 @@ mod run;
 mod signals;
 mod stacks;
 mod stat;
+mod swap;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run(run) => run::run(*run),
         Command::Stat(stat) => stat::stat(&stat),
+        Command::Swap(swap) => swap::swap(&swap),
         Command::Generate(what) => generate::generate(&what),
         Command::Check(check) => check::check(&check),
         Command::Inspect(inspect) => inspect::inspect(&inspect),

@@ -6,6 +6,7 @@ use bulkhead::artifact::Artifact;
 use bulkhead::net::Builder;
 use bulkhead::placement::Instance;
 use bulkhead::placement::native::Native;
+use bulkhead::swap::Newcomer;
 use bulkhead_wit::Description;
 
 use super::arguments::Placement;
@@ -70,6 +71,17 @@ impl Module {
             Self::Sandboxed(artifact) => builder.artifact((**artifact).clone()),
             Self::Native => builder.instance(native()).restarted_by(Box::new(|| Ok(native()))),
         }
+    }
+
+    /// An instance of it to take over from another module.
+    ///
+    /// # Errors
+    /// How making the instance failed.
+    pub(super) fn newcomer(&self) -> anyhow::Result<Newcomer> {
+        Ok(match self {
+            Self::Sandboxed(artifact) => Newcomer::artifact(artifact)?,
+            Self::Native => Newcomer::new(native()).restarted_by(Box::new(|| Ok(native()))),
+        })
     }
 
     /// Where it runs, in one word.

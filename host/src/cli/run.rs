@@ -27,7 +27,7 @@ use super::ready::{Ready, Start};
 use super::report::{Report, bytes, print};
 use super::signals::Signals;
 use super::stacks::Stacks;
-use super::{metrics, stat};
+use super::{metrics, stat, swap};
 use crate::apps::Stopper;
 use crate::apps::counted::Counters;
 
@@ -142,8 +142,9 @@ async fn watching(
     match Control::open(&path) {
         Ok(control) => {
             let (stacks, counted) = (stacks.asked(), counted.clone());
-            watching.spawn(control.serve(move |command, _| match command {
+            watching.spawn(control.serve(move |command, question| match command {
                 "stat" => stat::json(&stacks, applications_json(&counted)),
+                "swap" | "shadow" | "shadow-report" => swap::answer(&stacks, command, question),
                 other => json!({ "error": format!("{other:?} is no command here") }),
             }));
         }

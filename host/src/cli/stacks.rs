@@ -153,6 +153,11 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// Each of them.
+    pub(super) fn nets(&self) -> impl Iterator<Item = &Net> {
+        self.nets.iter()
+    }
+
     /// Connections of all stacks, at most `most` of each.
     pub(super) fn connection_infos(&self, most: usize) -> Vec<ConnectionInfo> {
         self.nets.iter().flat_map(|net| net.connection_infos(most)).collect()

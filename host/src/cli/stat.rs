@@ -9,7 +9,7 @@ use bulkhead::net::{Census, ConnectionInfo, Summary};
 use serde_json::{Value, json};
 
 use super::arguments::Stat;
-use super::control::{ask, path_for};
+use super::control::ask;
 use super::report::{bytes, print};
 use super::stacks::Asked;
 
@@ -83,15 +83,15 @@ fn connection(one: &ConnectionInfo) -> Value {
 /// # Errors
 /// A line that says what to do.
 pub(super) fn stat(stat: &Stat) -> anyhow::Result<ExitCode> {
-    let path = stat.control.clone().unwrap_or_else(|| path_for(&stat.tun));
+    let path = stat.whom.path();
     loop {
-        let said = ask(&path, "stat")?;
-        let text = if stat.json { format!("{said}\n") } else { table(&said) };
+        let said = ask(&path, &json!({ "command": "stat" }))?;
+        let text = if stat.whom.json { format!("{said}\n") } else { table(&said) };
         let Some(pause) = stat.watch else {
             print(&text)?;
             return Ok(ExitCode::SUCCESS);
         };
-        if io::stdout().is_terminal() && !stat.json {
+        if io::stdout().is_terminal() && !stat.whom.json {
             // From the top left corner, over what was there.
             print("\x1b[H\x1b[2J")?;
         }

@@ -10,6 +10,7 @@ use super::summary::Summary;
 use super::udp::UdpSocket;
 use super::{NetError, blocking};
 use crate::stack::{BindOptions, ConnectOptions, ListenOptions};
+use crate::swap::{Newcomer, ShadowReport, SwapError, Swapped};
 use bulkhead_wit::{Endpoint, Setting};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -195,6 +196,42 @@ impl Net {
             });
             found.collect()
         })
+    }
+
+    /// Puts another module in the place of the one that serves the same protocol, between two steps: no connection
+    /// notices. The newcomer rehearses first, so that the pause is short. See [`swap`](crate::swap) for what makes a swap
+    /// fail; then the former module goes on.
+    ///
+    /// # Errors
+    /// Why nothing has changed, or [`SwapError::Failed`] if the running module failed in `save`.
+    pub fn swap(&self, mut newcomer: Newcomer) -> Result<Swapped, SwapError> {
+        let rehearsal = self.shared().call(|state, _| state.rehearsal(&newcomer))?;
+        newcomer.rehearse(&rehearsal)?;
+        self.shared().call(|state, wake| state.swap(newcomer, false, wake))
+    }
+
+    /// As [`swap`](Self::swap), for a module that cannot take over the state: every connection is reset in kind,
+    /// listeners and datagram sockets go on.
+    ///
+    /// # Errors
+    /// Why nothing has changed.
+    pub fn swap_cold(&self, newcomer: Newcomer) -> Result<Swapped, SwapError> {
+        self.shared().call(|state, wake| state.swap(newcomer, true, wake))
+    }
+
+    /// Gives a newcomer the inputs of the next `steps` steps beside the running module, without listening to it: see
+    /// [`shadow_report`](Self::shadow_report). Nothing is swapped.
+    ///
+    /// # Errors
+    /// As [`swap`](Self::swap).
+    pub fn shadow(&self, newcomer: Newcomer, steps: u32) -> Result<(), SwapError> {
+        self.shared().call(|state, _| state.shadow(newcomer, steps))
+    }
+
+    /// How the last shadow has done so far, if there is one.
+    #[must_use]
+    pub fn shadow_report(&self) -> Option<ShadowReport> {
+        self.shared().lock().shadow_report()
     }
 
     /// Where listeners are.

@@ -60,6 +60,16 @@ impl Router {
         is_taken
     }
 
+    /// A module was swapped: it serves these from now on, as far as no other does.
+    pub(super) fn replace(&mut self, number: usize, protocols: impl Iterator<Item = u8>) {
+        let own = number as u8;
+        self.by_protocol.iter_mut().filter(|entry| **entry == own).for_each(|entry| *entry = NOBODY);
+        for protocol in protocols {
+            let entry = &mut self.by_protocol[usize::from(protocol)];
+            *entry = if *entry == NOBODY { own } else { *entry };
+        }
+    }
+
     pub(super) fn device(&self) -> &dyn Device {
         &*self.device
     }

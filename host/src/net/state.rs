@@ -11,6 +11,7 @@ use crate::device::Device;
 use crate::error::StreamError;
 use crate::record::Figures;
 use crate::stack::{BindOptions, DoorCounters, ListenOptions, ListenerId, SocketId, Stack, StreamId};
+use crate::swap::{Newcomer, Rehearsal, ShadowReport, SwapError, Swapped};
 use bulkhead_wit::registry::protocol;
 use bulkhead_wit::{Endpoint, Handle, NEVER, Time};
 use std::fmt;
@@ -182,22 +183,80 @@ impl State {
             let steps = result.as_ref().map_or(0, |turn| turn.steps);
             has_worked |= steps > 0;
             again |= result.is_ok_and(|turn| turn.again);
-            if number == 0 {
-                while let Some((id, news)) = stack.next_ready() {
-                    self.slots.ready(id, news, wake);
-                }
-                while let Some(id) = stack.next_ready_listener() {
-                    self.slots.ready_listener(id, wake);
-                }
-            }
-            while let Some(id) = stack.next_ready_socket() {
-                self.slots.ready_socket((number, id), wake);
-            }
+            tell(&mut self.slots, number, stack, wake);
         }
         if has_worked {
             self.worked = self.now();
         }
         again
+    }
+
+    /// A stack of ours between two turns, with the device as it sees it. Then those with news are woken, and the driver
+    /// looks when the next turn is due.
+    fn between_turns<T>(
+        &mut self,
+        number: usize,
+        wake: &mut Wake,
+        work: impl FnOnce(&mut Stack, &mut dyn Device) -> T,
+    ) -> T {
+        let mut port = self.router.port(number, false);
+        let stack = match number.checked_sub(1).and_then(|number| self.beside.get_mut(number)) {
+            Some(stack) => stack,
+            None => &mut self.stack,
+        };
+        let result = work(stack, &mut port);
+        tell(&mut self.slots, number, stack, wake);
+        wake.driver = wake.driver.take().or(self.driver.take());
+        result
+    }
+
+    /// The module whose place a newcomer can take: the first that serves TCP as it does, or UDP.
+    fn place_for(&self, newcomer: &Newcomer) -> Result<usize, SwapError> {
+        if self.end.is_some() || self.phase != Phase::Running {
+            return Err(SwapError::Ended);
+        }
+        let serves = |number: &u8| newcomer.serves(*number);
+        let number = [protocol::TCP, protocol::UDP].into_iter().find(serves);
+        number.and_then(|number| self.module_for(number)).ok_or_else(|| {
+            SwapError::Serves("the newcomer serves no protocol that a module here serves".to_owned())
+        })
+    }
+
+    /// A state for a newcomer to rehearse with.
+    pub(super) fn rehearsal(&mut self, newcomer: &Newcomer) -> Result<Rehearsal, SwapError> {
+        let number = self.place_for(newcomer)?;
+        self.module(number).rehearsal()
+    }
+
+    /// Another module in the place of the one that serves the same.
+    pub(super) fn swap(
+        &mut self,
+        newcomer: Newcomer,
+        is_cold: bool,
+        wake: &mut Wake,
+    ) -> Result<Swapped, SwapError> {
+        let number = self.place_for(&newcomer)?;
+        let result = self.between_turns(number, wake, |stack, device| {
+            if is_cold { stack.swap_cold(device, newcomer) } else { stack.swap(device, newcomer) }
+        });
+        if result.is_ok() {
+            let stack = self.modules().nth(number);
+            let served: Vec<u8> =
+                (0..=u8::MAX).filter(|number| stack.is_some_and(|stack| stack.serves(*number))).collect();
+            self.router.replace(number, served.into_iter());
+        }
+        result
+    }
+
+    /// A newcomer beside the module that serves the same, for so many steps.
+    pub(super) fn shadow(&mut self, newcomer: Newcomer, steps: u32) -> Result<(), SwapError> {
+        let number = self.place_for(&newcomer)?;
+        self.module(number).shadow(newcomer, steps)
+    }
+
+    /// How the shadow has done, of whichever module.
+    pub(super) fn shadow_report(&self) -> Option<ShadowReport> {
+        self.modules().find_map(Stack::shadow_report).cloned()
     }
 
     /// How long the stack had something to do and nobody took a turn.
@@ -497,6 +556,21 @@ enum Hearing {
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State").field("stack", &self.stack).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+/// Who has news of a stack is woken.
+fn tell(slots: &mut Slots, number: usize, stack: &mut Stack, wake: &mut Wake) {
+    if number == 0 {
+        while let Some((id, news)) = stack.next_ready() {
+            slots.ready(id, news, wake);
+        }
+        while let Some(id) = stack.next_ready_listener() {
+            slots.ready_listener(id, wake);
+        }
+    }
+    while let Some(id) = stack.next_ready_socket() {
+        slots.ready_socket((number, id), wake);
     }
 }
 

@@ -70,6 +70,12 @@ pub struct StepCost {
 }
 
 impl StepCost {
+    /// What is left of it without another, which is a part of it.
+    pub(crate) fn without(self, other: Self) -> Self {
+        let Self { steps, wall_ns } = self;
+        Self { steps: steps.saturating_sub(other.steps), wall_ns: wall_ns.saturating_sub(other.wall_ns) }
+    }
+
     /// Counts a step that began at `from` and has ended now.
     pub(crate) fn add(&mut self, from: std::time::Instant) {
         self.steps += 1;

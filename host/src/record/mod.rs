@@ -303,7 +303,7 @@ impl Stack {
             None
         } else {
             let state = self.instance.save().map_err(io::Error::other)?;
-            Some(Base::State { now: self.now, config: self.options().config.clone(), state })
+            Some(Base::State { now: self.now, config: self.config_of_load(), state })
         };
         self.recorder.stream_to(to)?;
         let base = match base {
@@ -348,7 +348,7 @@ impl Stack {
         self.batch.clear();
         let from = Instant::now();
         let state = self.instance.save()?;
-        let base = Base::State { now: self.now, config: self.options().config.clone(), state };
+        let base = Base::State { now: self.now, config: self.config_of_load(), state };
         self.recorder.checkpoint(base, from.elapsed(), module_ns, connections);
         Ok(())
     }

@@ -29,9 +29,9 @@ use crate::record::{Base, Recorder};
 use crate::split::{Arrived, Split, SplitCounters};
 use crate::streams::{Blocks, HoldBytes};
 use crate::supervise::Supervisor;
+use crate::swap::Companion;
 use bulkhead_wit::{
     Address, Batch, Call, Config, Description, Endpoint, Handle, Outputs, Prefix, Setting, Time, limits,
-    registry,
 };
 use datagrams::Datagrams;
 use sockets::Listening;
@@ -132,9 +132,10 @@ pub struct Stack {
     door: door::Door,
     options: Options,
     totals: Totals,
-    /// What the steps of instances that failed have cost.
-    former_cost: StepCost,
     pub(crate) recorder: Recorder,
+    /// What the steps of instances that are gone have cost.
+    pub(crate) former_cost: StepCost,
+    pub(crate) companion: Option<Companion>,
     pub(crate) supervisor: Supervisor,
 }
 
@@ -182,6 +183,7 @@ impl Stack {
             totals: Totals::default(),
             former_cost: StepCost::default(),
             recorder,
+            companion: None,
             supervisor: Supervisor::default(),
         })
     }
@@ -232,8 +234,7 @@ impl Stack {
     /// Whether the module says that it serves an IP protocol.
     #[must_use]
     pub fn serves(&self, protocol: u8) -> bool {
-        let services = &self.instance.description().serves;
-        services.iter().any(|s| s.kind == registry::service::IP_PROTOCOL && s.value == u16::from(protocol))
+        self.instance.description().serves_protocol(protocol)
     }
 
     /// What the module says of itself.
@@ -253,14 +254,15 @@ impl Stack {
         self.blocks.held() + self.pool.memory()
     }
 
-    /// The instance has failed: every stream is told so. Returns how many.
-    pub(crate) fn end_instance(&mut self, fault: &Arc<Fault>) -> usize {
+    /// The instance is gone: every stream is told why. Returns how many.
+    pub(crate) fn end_instance(&mut self, end: &StreamError) -> usize {
         let living: Vec<u32> = self.ledgers.living().map(|(index, _)| index).collect();
         for index in &living {
             self.ledgers.forget(*index);
-            self.end_stream(*index, StreamError::Fault(Arc::clone(fault)));
+            self.end_stream(*index, end.clone());
         }
         self.ledgers.forget_instance();
+        self.companion = None;
         self.holds = Holds::default();
         self.hold_bytes = HoldBytes::default();
         self.deadline = bulkhead_wit::NEVER;
@@ -285,14 +287,19 @@ impl Stack {
             tracing::error!(%fault, "the fresh instance does not start");
             return false;
         }
-        self.grants = Grants::new(&self.options.config, instance.description());
         self.former_cost = self.cost();
         let base = Base::Start(self.options.config.clone());
         self.recorder.begin(Self::recording_header(&*instance), base, 0);
         self.instance = instance;
+        self.begin_again();
+        true
+    }
+
+    /// A started instance is told of listeners and datagram sockets.
+    pub(crate) fn begin_again(&mut self) {
+        self.grants = Grants::new(&self.options.config, self.instance.description());
         self.calls.extend(self.listeners.values_mut().filter_map(Listening::again));
         self.calls.extend(self.datagrams.again());
-        true
     }
 
     /// Nothing follows any more: listeners are told too.

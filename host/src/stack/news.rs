@@ -2,12 +2,22 @@
 
 use super::Stack;
 use crate::inspect::{Grants, Listener, Stage};
-use bulkhead_wit::{Call, Close, MarkAt, Position, Prefix, limits};
+use bulkhead_wit::{Call, Close, Config, Handle, MarkAt, Position, Prefix, limits};
 
 impl Stack {
     /// Whether the module has not been told everything yet.
     pub(crate) fn has_news(&self) -> bool {
         !self.calls.is_empty() || !self.dirty.is_empty() || self.datagrams.has_news()
+    }
+
+    /// Whether a connection's `open` still waits to be told.
+    pub(crate) fn is_untold(&self, connection: Handle) -> bool {
+        self.calls.iter().any(|call| matches!(call, Call::Open(open) if open.connection == connection))
+    }
+
+    /// What a `load` is given: options that were set at run time are in the state, not in what the stack was set up with.
+    pub(crate) fn config_of_load(&self) -> Config {
+        Config { settings: Vec::new(), ..self.options.config.clone() }
     }
 
     /// The link's MTU may change at run time: the module is told, and held to it, from the same step on.

@@ -9,4 +9,5 @@ mod ending;
 mod link;
 mod recording;
 mod server;
+mod swap;
 mod traffic;

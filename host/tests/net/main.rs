@@ -8,4 +8,5 @@ mod ends;
 mod faults;
 mod load;
 mod streams;
+mod swap;
 mod udp;

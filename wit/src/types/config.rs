@@ -1,6 +1,7 @@
 //! What a module says of itself, what it is started with, and how it accounts for a loaded state.
 
 use super::{Endpoint, Handle, Prefix};
+use crate::registry::service;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -39,6 +40,15 @@ pub struct Description {
     pub state_format: u32,
     /// The settings that it knows.
     pub settings: Vec<u16>,
+}
+
+impl Description {
+    /// Whether it takes in an IP protocol.
+    #[must_use]
+    pub fn serves_protocol(&self, protocol: u8) -> bool {
+        let is_this = |s: &Service| s.kind == service::IP_PROTOCOL && s.value == u16::from(protocol);
+        self.serves.iter().any(is_this)
+    }
 }
 
 /// What an instance is started with.
