@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::inspect::{self, Step};
 use crate::split::Split;
 use crate::stack::Stack;
-use bulkhead_wit::{NEVER, Room, Source, Target, Time, limits};
+use bulkhead_wit::{Room, Source, Target, Time, limits};
 use std::sync::Arc;
 
 /// Steps of one turn at most: then the driver looks after its other work.
@@ -217,18 +217,6 @@ impl Stack {
             if let Err(error) = self.join.join(send, &outputs.headers, &slices[..count], device) {
                 tracing::debug!(%error, "not sent");
             }
-        }
-    }
-
-    /// When the next turn is due if nothing else happens: [`NEVER`] if it need not be, the past if at once.
-    #[must_use]
-    pub fn next_deadline(&self) -> Time {
-        if self.fault.is_some() {
-            NEVER
-        } else if self.unfinished || self.has_news() || !self.resubmitted.is_empty() {
-            self.now
-        } else {
-            self.deadline
         }
     }
 }

@@ -2,9 +2,21 @@
 
 use super::Stack;
 use crate::inspect::{Grants, Listener, Stage};
-use bulkhead_wit::{Call, Close, Config, Handle, MarkAt, Position, Prefix, limits};
+use bulkhead_wit::{Call, Close, Config, Handle, MarkAt, NEVER, Position, Prefix, Time, limits};
 
 impl Stack {
+    /// When the next turn is due if nothing else happens: [`NEVER`] if it need not be, the past if at once.
+    #[must_use]
+    pub fn next_deadline(&self) -> Time {
+        if self.fault.is_some() {
+            NEVER
+        } else if self.unfinished || self.has_news() || !self.resubmitted.is_empty() {
+            self.now
+        } else {
+            self.deadline
+        }
+    }
+
     /// Whether the module has not been told everything yet.
     pub(crate) fn has_news(&self) -> bool {
         !self.calls.is_empty() || !self.dirty.is_empty() || self.datagrams.has_news()
