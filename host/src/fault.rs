@@ -14,6 +14,8 @@ pub enum Fault {
     Broken(Broken),
     /// The module itself said no to `start` or `load`.
     Refused(Refused),
+    /// The process that the module ran in is gone, or says nothing more.
+    Lost(Lost),
     /// An earlier step failed, and the instance is not entered again.
     Ended,
 }
@@ -94,6 +96,58 @@ pub struct Refused {
     pub call: &'static str,
     /// The module's own sentence; untrusted text, escaped and cut when shown.
     pub text: String,
+}
+
+/// How a module's process was lost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// How it ended.
+    pub ending: Ending,
+    /// What it, or the system, said last: untrusted text, escaped and cut when shown.
+    pub words: String,
+}
+
+/// How a module's process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// It did not start, or what started is no server of modules.
+    NotStarted,
+    /// By a signal, with its number.
+    Killed {
+        /// As in `signal(7)`.
+        signal: i32,
+    },
+    /// By itself, with its exit code.
+    Exited {
+        /// The code.
+        code: i32,
+    },
+    /// It was ended, since it neither answered nor used the CPU for so long.
+    Silent {
+        /// Wall clock time.
+        waited: Duration,
+    },
+}
+
+impl Lost {
+    /// There is no process.
+    #[must_use]
+    pub fn not_started(words: String) -> Self {
+        Self { ending: Ending::NotStarted, words }
+    }
+
+    /// It was stopped, or waits for what never comes.
+    #[must_use]
+    pub fn silent(waited: Duration) -> Self {
+        Self { ending: Ending::Silent { waited }, words: String::new() }
+    }
+
+    /// It ended by a signal, or with an exit code.
+    #[must_use]
+    pub fn ended(signal: Option<i32>, code: Option<i32>, words: String) -> Self {
+        let code = Ending::Exited { code: code.unwrap_or_default() };
+        Self { ending: signal.map_or(code, |signal| Ending::Killed { signal }), words }
+    }
 }
 
 /// The rules that outputs are inspected for, numbered as in the contract's list.
@@ -253,8 +307,35 @@ impl fmt::Display for Fault {
             Self::Refused(Refused { call, text }) => {
                 write!(f, "the module refused to {call}: {}", shown(text))
             }
+            Self::Lost(lost) => lost.fmt(f),
             Self::Ended => f.write_str("the instance has failed before and is not entered again"),
         }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ending {
+            Ending::NotStarted => f.write_str("the module's process did not start")?,
+            Ending::Killed { signal } => {
+                write!(f, "the module's process was killed by signal {signal}")?;
+                // As they are numbered on every Linux that this is built for.
+                let meaning = match signal {
+                    4 => " (illegal instruction)",
+                    6 => " (it aborted)",
+                    7 | 11 => " (bad memory access)",
+                    9 => " (from outside, or for want of memory)",
+                    31 => " (a system call that it has no right to)",
+                    _ => "",
+                };
+                f.write_str(meaning)?;
+            }
+            Ending::Exited { code } => write!(f, "the module's process ended with code {code}")?,
+            Ending::Silent { waited } => {
+                write!(f, "the module's process said nothing for {} ms", waited.as_millis())?;
+            }
+        }
+        if self.words.is_empty() { Ok(()) } else { write!(f, ": {}", shown(&self.words)) }
     }
 }
 

@@ -90,6 +90,8 @@
 #[cfg(feature = "wasm")]
 pub mod artifact;
 pub mod checksum;
+#[cfg(feature = "compare")]
+pub mod compare;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod device;

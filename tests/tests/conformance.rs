@@ -1,10 +1,11 @@
-//! The conformance scripts, natively and in the sandbox.
+//! The conformance scripts, natively, in the sandbox, and in a process of its own.
 
 use bulkhead::artifact::Artifact;
 use bulkhead::conformance::contract::{Check, Finding, check_contract};
 use bulkhead::conformance::{Factory, Suite, Verdict, run_suite};
 use bulkhead::placement::Instance;
 use bulkhead::placement::native::Native;
+use bulkhead::placement::process::{Launch, Process};
 use bulkhead_wit::{Config, Description, Inputs, Module, Outputs, Setting, Summary, Time};
 use hostile_core::Defect;
 use std::collections::BTreeMap;
@@ -114,6 +115,16 @@ fn the_contract_is_kept_and_every_defect_is_found() {
         let found = unkept(|| Box::new(Defective(hostile_core::Tcp::new(), setting)));
         assert!(!found.is_empty(), "{defect:?} is not noticed");
     }
+}
+
+/// The same in a server process, one for each script.
+#[test]
+fn scripts_hold_in_a_process() {
+    let launch = Launch::new(env!("CARGO_BIN_EXE_module-server"), ["tcp"]);
+    check("process", &|| match Process::new(&launch) {
+        Ok(instance) => Ok(Box::new(instance) as Box<dyn Instance>),
+        Err(fault) => Err(fault.to_string()),
+    });
 }
 
 /// Where the links of a page lead to within the repository, and the number in parentheses behind each, if there is one.

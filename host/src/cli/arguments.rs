@@ -99,6 +99,9 @@ The newcomer is compiled and rehearses with a copy of the state before anything 
 connection with the host's own numbers; if it refuses, differs or fails in its first step, nothing has changed, and if
 it fails within its next 64 steps the former module takes over again. Exit codes: 0 swapped, 1 not swapped, 2 wrong usage.";
 
+/// The command by which this program becomes the server process of one more of its kind.
+pub(super) const SERVE_MODULE: &str = "serve-module";
+
 /// TCP behind a wall: the protocol stack is a WebAssembly component in a sandbox, a function call away from the
 /// applications and unable to touch a byte of theirs.
 #[derive(Debug, Parser)]
@@ -135,6 +138,9 @@ pub(super) enum Command {
     /// Feeds a recording to a module, and finds where it first does something else than what was recorded
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Replay),
+    /// Serves the bundled module to the program that started this one, over shared memory
+    #[command(name = SERVE_MODULE, hide = true)]
+    ServeModule,
     /// Joins two TUN interfaces by a link with loss, delay, reordering and more: where the kernel has no netem
     #[command(after_help = LINK_EXAMPLES)]
     Link(Box<LinkRun>),
@@ -167,6 +173,11 @@ pub(super) struct Run {
     /// Where the module runs
     #[arg(long, value_enum, default_value_t = Placement::Wasm)]
     pub(super) placement: Placement,
+
+    /// With --placement process: how long each side looks for the other's word before it sleeps. 50 if not given, 0 where
+    /// there is one processor
+    #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub(super) server_spin: Option<u64>,
 
     /// The TUN interface, which is created if there is none and is gone afterwards
     #[arg(long, value_name = "NAME", default_value = "bulkhead0")]
@@ -379,6 +390,8 @@ pub(super) enum Placement {
     Wasm,
     /// The same code compiled into this program, without a wall: for comparison
     Native,
+    /// The same code in a server process without privileges, over shared memory: as a microkernel has it
+    Process,
 }
 
 /// On or off.

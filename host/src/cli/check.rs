@@ -49,7 +49,7 @@ pub(super) fn check(arguments: &Check) -> anyhow::Result<ExitCode> {
 
 impl Findings {
     fn of(module: &Module, arguments: &Check) -> anyhow::Result<Self> {
-        let factory = || module.instance();
+        let factory = || module.instance().map_err(|fault| fault.to_string());
         let description = factory().map_err(anyhow::Error::msg)?.description().clone();
         let mut asked = vec![
             Asked { name: "loads", finding: Finding::Holds(module.about()) },

@@ -31,6 +31,7 @@ mod swap;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
+use bulkhead::placement::process::serve;
 use clap::Parser as _;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -64,6 +65,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Inspect(inspect) => inspect::inspect(&inspect),
         Command::Replay(replay) => replay::replay(&replay),
         Command::Link(run) => link::link(&run),
+        Command::ServeModule => Ok(serve(Box::new(bulkhead_tcp::Tcp::new()))),
     };
     match result {
         Ok(code) => code,

@@ -1,15 +1,18 @@
 //! The protocol module: from a file or from inside this program, in the placement that is asked for.
 
 use std::path::Path;
+use std::time::Duration;
 
+use bulkhead::Fault;
 use bulkhead::artifact::Artifact;
 use bulkhead::net::Builder;
 use bulkhead::placement::Instance;
 use bulkhead::placement::native::Native;
+use bulkhead::placement::process::{Launch, Process};
 use bulkhead::swap::Newcomer;
 use bulkhead_wit::Description;
 
-use super::arguments::Placement;
+use super::arguments::{Placement, SERVE_MODULE};
 use super::failure::usage;
 
 /// A module that was found fit to run.
@@ -18,6 +21,8 @@ pub(super) enum Module {
     Sandboxed(Box<Artifact>),
     /// The bundled module's code as a part of this program.
     Native,
+    /// The same in a process of its own.
+    Process(Launch),
 }
 
 /// The component in this file, or the bundled one.
@@ -38,10 +43,11 @@ impl Module {
     /// A line that says what is wrong with the file, or with the command line.
     pub(super) fn of(placement: Placement, file: Option<&Path>) -> anyhow::Result<Self> {
         match (placement, file) {
-            (Placement::Native, Some(_)) => Err(usage(
-                "--placement native runs the module that is compiled into this program; leave out --module (or the file)",
+            (Placement::Native | Placement::Process, Some(_)) => Err(usage(
+                "--placement native and process run the module that is compiled into this program; leave out --module (or the file)",
             )),
             (Placement::Native, None) => Ok(Self::Native),
+            (Placement::Process, None) => Ok(Self::Process(Launch::this_program([SERVE_MODULE]))),
             (Placement::Wasm, file) => {
                 let artifact = artifact(file)?;
                 // Found out now, while nothing is set up yet.
@@ -51,17 +57,23 @@ impl Module {
         }
     }
 
+    /// The same, with so many microseconds of looking before a host or a server sleeps.
+    pub(super) fn server_spin(self, microseconds: Option<u64>) -> Self {
+        match (self, microseconds) {
+            (Self::Process(launch), Some(time)) => Self::Process(launch.spin(Duration::from_micros(time))),
+            (module, _) => module,
+        }
+    }
+
     /// A fresh instance, not started yet.
     ///
     /// # Errors
-    /// How it failed, in words.
-    pub(super) fn instance(&self) -> Result<Box<dyn Instance>, String> {
+    /// How it failed.
+    pub(super) fn instance(&self) -> Result<Box<dyn Instance>, Fault> {
         match self {
-            Self::Sandboxed(artifact) => match artifact.fresh() {
-                Ok(instance) => Ok(Box::new(instance)),
-                Err(fault) => Err(fault.to_string()),
-            },
+            Self::Sandboxed(artifact) => Ok(Box::new(artifact.fresh()?)),
             Self::Native => Ok(native()),
+            Self::Process(launch) => process(launch),
         }
     }
 
@@ -70,6 +82,7 @@ impl Module {
         match self {
             Self::Sandboxed(artifact) => builder.artifact((**artifact).clone()),
             Self::Native => builder.instance(native()).restarted_by(Box::new(|| Ok(native()))),
+            Self::Process(launch) => builder.process(launch.clone()),
         }
     }
 
@@ -81,6 +94,10 @@ impl Module {
         Ok(match self {
             Self::Sandboxed(artifact) => Newcomer::artifact(artifact)?,
             Self::Native => Newcomer::new(native()).restarted_by(Box::new(|| Ok(native()))),
+            Self::Process(launch) => {
+                let launch = launch.clone();
+                Newcomer::new(process(&launch)?).restarted_by(Box::new(move || process(&launch)))
+            }
         })
     }
 
@@ -89,6 +106,7 @@ impl Module {
         match self {
             Self::Sandboxed(_) => "wasm",
             Self::Native => "native",
+            Self::Process(_) => "process",
         }
     }
 
@@ -107,12 +125,19 @@ impl Module {
                 )
             }
             Self::Native => format!("{} natively, without a sandbox", name(native().description())),
+            Self::Process(_) => {
+                format!("{} in a process of its own, without privileges", name(native().description()))
+            }
         }
     }
 }
 
-pub(super) fn native() -> Box<dyn Instance> {
+fn native() -> Box<dyn Instance> {
     Box::new(Native::new(Box::new(bulkhead_tcp::Tcp::new())))
+}
+
+fn process(launch: &Launch) -> Result<Box<dyn Instance>, Fault> {
+    Ok(Box::new(Process::new(launch)?))
 }
 
 /// Name and version, as a module gives them: untrusted text.

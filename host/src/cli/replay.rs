@@ -16,8 +16,7 @@ use bulkhead_wit::{Inputs, Kind, Outputs};
 use serde_json::{Value, json};
 
 use super::arguments::{Placement, Replay};
-use super::failure::usage;
-use super::module::{artifact, name, native};
+use super::module::{Module, artifact, name};
 use super::report::print;
 
 type Instances = Box<dyn FnMut() -> Result<Box<dyn Instance>, Fault>>;
@@ -71,14 +70,10 @@ fn instances(replay: &Replay, header: &Header) -> anyhow::Result<(Instances, Str
         (None, "native") if replay.module.is_none() => Placement::Native,
         (None, _) => Placement::Wasm,
     };
-    if placement == Placement::Native {
-        if replay.module.is_some() {
-            return Err(usage(
-                "--placement native runs the module that is compiled into this program; leave out --module",
-            ));
-        }
-        let about = format!("{} natively", name(native().description()));
-        return Ok((Box::new(|| Ok(native())), about));
+    if placement != Placement::Wasm {
+        let module = Module::of(placement, replay.module.as_deref())?;
+        let about = module.about();
+        return Ok((Box::new(move || module.instance()), about));
     }
     let found = match &replay.module {
         Some(path) => artifact(Some(path))?,

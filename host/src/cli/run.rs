@@ -50,7 +50,7 @@ pub(super) fn run(run: Run) -> anyhow::Result<ExitCode> {
         }
     }
     let ready = ready.into_iter().map(Ready::new).collect::<anyhow::Result<Vec<Ready>>>()?;
-    let module = Module::of(run.placement, run.module.as_deref())?;
+    let module = Module::of(run.placement, run.module.as_deref())?.server_spin(run.server_spin);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let code = runtime.block_on(served(&run, &peers, ready, &module))?;
     // A thread that reads a file may be stuck in it.

@@ -10,6 +10,8 @@ use super::state::State;
 use crate::artifact::Artifact;
 use crate::device::Device;
 use crate::placement::Instance;
+#[cfg(feature = "process")]
+use crate::placement::process::{Launch, Process};
 use crate::stack::{Options, Stack};
 use crate::streams::Sizes;
 use crate::supervise::Factory;
@@ -85,6 +87,16 @@ impl Builder {
     pub fn artifact(mut self, artifact: Artifact) -> Self {
         self.instance = Some(boxed(artifact.instance().map_err(io::Error::other)));
         self.restarted_by(Box::new(move || boxed(artifact.fresh())))
+    }
+
+    /// The module in a process of its own, which is started here. When it fails, open streams are told so, and a fresh
+    /// process serves on with the same listeners, as long as [`supervise`](crate::supervise) allows.
+    #[cfg(feature = "process")]
+    #[must_use]
+    pub fn process(mut self, launch: Launch) -> Self {
+        let start = move || Process::new(&launch).map(|process| Box::new(process) as Box<dyn Instance>);
+        self.instance = Some(start().map_err(io::Error::other));
+        self.restarted_by(Box::new(start))
     }
 
     /// One more module, for the protocols that it says it serves, with a wall of its own: whichever fails, the others go

@@ -1,9 +1,11 @@
-//! Where an instance runs: in the sandbox, natively, or (a process of its own) elsewhere.
+//! Where an instance runs: in the sandbox, natively, or in a process of its own.
 //!
-//! All placements have one face. A batch is submitted and its outputs are collected: at once in the sandbox and
-//! natively, where [`step`](Instance::step) does both, and later in a process of its own, which can be pipelined.
+//! All placements have one face, and a step is one call: batch in, outputs out. Also in a process of its own, where the
+//! two could be apart; [`process`] says why they are not.
 
 pub mod native;
+#[cfg(feature = "process")]
+pub mod process;
 #[cfg(feature = "wasm")]
 pub mod wasm;
 

@@ -51,6 +51,12 @@ fn tun_download_without_the_sandbox() {
     download(&["--placement", "native"]);
 }
 
+#[test]
+#[ignore = "needs root"]
+fn tun_download_from_a_server_process() {
+    download(&["--placement", "process"]);
+}
+
 /// Sends everything and ends, while it reads to the end.
 fn exchange(to: SocketAddr, sent: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(to).unwrap();

@@ -1,6 +1,6 @@
 //! The sockets of threads.
 
-use crate::common::{SERVER, address, pattern, stacks};
+use super::common::{SERVER, address, pattern, stacks};
 use bulkhead::net::blocking::{TcpListener, TcpStream};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::thread;

@@ -1,6 +1,6 @@
 //! Futures dropped at every point where they can wait.
 
-use crate::common::{SERVER, address, connected, pattern, stacks};
+use super::common::{SERVER, address, connected, pattern, stacks};
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};

@@ -1,8 +1,6 @@
 //! Two stacks that see each other.
 
 use bulkhead::net::{Builder, Driver, Net, PairDevice, TcpListener, TcpStream, pair};
-use bulkhead::placement::native::Native;
-use bulkhead_tcp::Tcp;
 use std::net::SocketAddr;
 
 pub(crate) const SERVER: &str = "10.9.0.1:7000";
@@ -11,10 +9,9 @@ pub(crate) fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// A stack at this address, on this device, with TCP natively.
+/// A stack at this address, on this device, with TCP in the placement of these tests.
 pub(crate) fn builder(device: PairDevice, host: &str, seed: u64) -> Builder {
-    Builder::new(device)
-        .instance(Box::new(Native::new(Box::new(Tcp::new()))))
+    super::with_module(Builder::new(device))
         .address(host.parse().unwrap(), 24)
         .seed([seed, 2, 3, 4])
 }

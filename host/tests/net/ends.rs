@@ -1,6 +1,6 @@
 //! How connections, listeners and stacks end.
 
-use crate::common::{SERVER, address, builder, connected, driven, stacks};
+use super::common::{SERVER, address, builder, connected, driven, stacks};
 use bulkhead::net::{NetError, pair};
 use std::io::ErrorKind;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! What applications see when the module fails.
 
-use crate::common::{SERVER, address, builder, connected};
+use super::common::{SERVER, address, builder, connected};
 use bulkhead::Fault;
 use bulkhead::net::pair;
 use bulkhead::placement::native::Native;

@@ -1,6 +1,6 @@
 //! Many at once, and ends at the worst of times.
 
-use crate::common::{SERVER, address, connected, driven, pattern, stacks};
+use super::common::{SERVER, address, connected, driven, pattern, stacks};
 use bulkhead::ListenOptions;
 use bulkhead::net::{Net, TcpStream};
 use std::future::{Future, poll_fn};

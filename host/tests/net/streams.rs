@@ -1,6 +1,6 @@
 //! Bytes there and back.
 
-use crate::common::{SERVER, address, connected, driven, pattern, stacks};
+use super::common::{SERVER, address, connected, driven, pattern, stacks};
 use std::io::{ErrorKind, IoSlice};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::task::JoinSet;

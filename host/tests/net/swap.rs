@@ -1,6 +1,6 @@
 //! Modules that take over from each other while streams run.
 
-use crate::common::{SERVER, address, builder, connected, pattern, stacks};
+use super::common::{SERVER, address, builder, connected, pattern, stacks};
 use bulkhead::Fault;
 use bulkhead::net::{Net, TcpStream, pair};
 use bulkhead::placement::native::Native;

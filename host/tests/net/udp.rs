@@ -1,6 +1,6 @@
 //! Datagram sockets, and several modules side by side.
 
-use crate::common::{SERVER, address, builder, connected, pattern};
+use super::common::{SERVER, address, builder, connected, pattern};
 use bulkhead::BindOptions;
 use bulkhead::net::{Net, PairDevice, pair};
 use bulkhead::placement::native::Native;

@@ -1,17 +1,14 @@
 //! What a stack does a second, seen from the kernel's own TCP on the other side: `cargo xtask bench`.
 //!
 //! - [`plan`]: what is measured, and on which [`subject`]s;
-//! - [`server`]: the applications, the same code on every stack; a process of its own, so that its CPU time is its own;
+//! - [`server`]: the applications on every stack; a process of its own, so that its CPU time is its own;
 //! - [`smoltcp`]: the same applications as people write them over smoltcp;
-//! - [`client`]: the kernel's sockets in the peer's namespace, and what they see;
-//! - [`report`]: medians, ratios, the table, JSON.
+//! - `bulkhead::compare`: the applications, the client (the kernel's sockets in the peer's namespace), and the figures.
 //!
 //! All subjects are up from the beginning, each in a namespace of its own, and are measured in turns, so that what
 //! disturbs the machine disturbs all of them alike. Absolute figures do not carry over to another machine; ratios do.
 
-mod client;
 mod plan;
-mod report;
 mod server;
 mod smoltcp;
 mod subject;
@@ -72,9 +69,9 @@ fn main() -> anyhow::Result<()> {
                 is_quick: arguments.quick,
             };
             let results = plan.run()?;
-            print!("{}", report::table(&results));
+            print!("{}", results.table());
             if let Some(path) = arguments.json {
-                std::fs::write(&path, format!("{:#}\n", report::json(&results)))?;
+                std::fs::write(&path, format!("{:#}\n", results.json()))?;
                 println!("figures in {}", path.display());
             }
             Ok(())

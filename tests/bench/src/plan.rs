@@ -1,14 +1,15 @@
 //! What is measured, and how often.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
 
-use crate::client;
-use crate::report::{Figure, Results};
-use crate::subject::{self, Kind, STACK4, STACK6, Subject};
+use bulkhead::compare::{
+    Figure, Kernel, Results, bulk_in, bulk_out, connections, idle, pin, ping_pong, requests, run, share,
+};
+
+use crate::subject::{Kind, STACK4, STACK6, Subject};
 
 /// A measurement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -44,8 +45,9 @@ pub(crate) struct Plan {
 /// What a measurement needs to know of the stack.
 struct Target<'a> {
     subject: &'a Subject,
-    v4: SocketAddr,
-    v6: SocketAddr,
+    column: usize,
+    v4: Kernel,
+    v6: Kernel,
     is_quick: bool,
 }
 
@@ -56,10 +58,11 @@ impl Plan {
         for kind in &self.kinds {
             subjects.push(Subject::start(*kind).with_context(|| kind.name())?);
         }
-        let mut results = Results::new(&self.kinds, self.repetitions);
+        let names = self.kinds.iter().map(|kind| kind.name().to_owned()).collect();
+        let mut results = Results::new(names, self.repetitions);
         for workload in &self.workloads {
             for repetition in 0..self.repetitions {
-                for subject in &subjects {
+                for (column, subject) in subjects.iter().enumerate() {
                     eprint!(
                         "\r\x1b[K{workload:?} {}/{}: {}",
                         repetition + 1,
@@ -68,8 +71,9 @@ impl Plan {
                     );
                     let target = Target {
                         subject,
-                        v4: SocketAddr::new(STACK4.parse()?, 0),
-                        v6: SocketAddr::new(STACK6.parse()?, 0),
+                        column,
+                        v4: Kernel(STACK4.parse()?),
+                        v6: Kernel(STACK6.parse()?),
                         is_quick: self.is_quick,
                     };
                     target.measure(*workload, repetition, &mut results);
@@ -99,14 +103,12 @@ impl Target<'_> {
         figure: &str,
         work: impl AsyncFnOnce() -> std::io::Result<T> + Send,
     ) -> Option<T> {
-        let result = self.subject.peer.inside(|| client::run(work())).and_then(|result| result);
+        let result = self.subject.peer.inside(|| run(work())).and_then(|result| result);
         result.inspect_err(|error| eprintln!("\r\x1b[K{}: {figure}: {error}", self.subject.kind.name())).ok()
     }
 
     fn add(&self, results: &mut Results, figure: &Figure, value: Option<f64>) {
-        if let Some(value) = value {
-            results.add(figure, self.subject.kind, value);
-        }
+        results.add(figure, self.column, value);
     }
 
     fn is_fast(&self) -> bool {
@@ -120,21 +122,21 @@ impl Target<'_> {
         for (address, flows, what) in
             [(self.v4, 1, "1 flow"), (self.v4, 8, "8 flows"), (self.v6, 1, "1 flow, IPv6")]
         {
-            if address.is_ipv6() && self.subject.kind == Kind::Smoltcp {
+            if address.0 != self.v4.0 && self.subject.kind == Kind::Smoltcp {
                 continue;
             }
             let name = format!("bulk {way}, {what}");
             let cpu = self.subject.cpu();
             let rate = self.inside(&name, async || {
                 if is_in {
-                    client::bulk_in(address, flows, bytes).await
+                    bulk_in(&address, flows, bytes).await
                 } else {
-                    client::bulk_out(address, flows, bytes).await
+                    bulk_out(&address, flows, bytes).await
                 }
             });
             let cpu = self.subject.cpu() - cpu;
             self.add(results, &Figure::new(&name, "Gbit/s"), rate.map(|rate| rate * 8.0 / 1e9));
-            if flows == 1 && address.is_ipv4() {
+            if flows == 1 && address.0 == self.v4.0 {
                 let per = cpu / (bytes as f64 / f64::from(1 << 30));
                 let figure = Figure::less(&format!("CPU of the server a GiB {way}"), "s");
                 self.add(results, &figure, rate.map(|_| per));
@@ -155,15 +157,13 @@ impl Target<'_> {
         let count = if self.is_quick { 2_000 } else { 10_000 };
         let switches = self.subject.switches();
         let times = self.inside("ping-pong", async || {
-            subject::pin(None, processor);
-            client::ping_pong(self.v4, count).await
+            pin(None, processor);
+            ping_pong(&self.v4, count).await
         });
-        let Some(mut times) = times else { return };
-        let switches = (self.subject.switches() - switches) as f64 / (count as f64 * 1.1);
-        times.sort_by(f64::total_cmp);
-        for (share, name) in [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")] {
-            let at = ((times.len() - 1) as f64 * share) as usize;
-            let value = times.get(at).map(|time| time / 1e3);
+        let Some(times) = times else { return };
+        let switches = (self.subject.switches() - switches) / (count as f64 * 1.1);
+        for (part, name) in [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")] {
+            let value = share(&times, part).map(|time| time / 1e3);
             self.add(results, &Figure::less(&format!("1-byte round trip{place}, {name}"), "us"), value);
         }
         let figure = Figure::less(&format!("context switches of the server a round trip{place}"), "");
@@ -179,8 +179,7 @@ impl Target<'_> {
                 }
                 let name = format!("requests, {answer} back, {connections} connections");
                 let cpu = self.subject.cpu();
-                let rate =
-                    self.inside(&name, async || client::requests(self.v4, is_long, connections, time).await);
+                let rate = self.inside(&name, async || requests(&self.v4, is_long, connections, time).await);
                 let cpu = (self.subject.cpu() - cpu) * 1e6;
                 self.add(results, &Figure::new(&name, "1/s"), rate);
                 if connections == 100 {
@@ -195,7 +194,7 @@ impl Target<'_> {
     fn connections(&self, results: &mut Results) {
         let time = Duration::from_millis(if self.is_quick { 300 } else { 1_000 });
         let name = "connect, request, close, 16 at a time";
-        let rate = self.inside(name, async || client::connections(self.v4, 16, time).await);
+        let rate = self.inside(name, async || connections(&self.v4, 16, time).await);
         self.add(results, &Figure::new(name, "1/s"), rate);
     }
 
@@ -206,7 +205,7 @@ impl Target<'_> {
         let count = if self.is_quick { 1_000 } else { 5_000 };
         let before = self.subject.memory();
         let name = "memory of the server's process an idle connection";
-        let after = self.inside(name, async || client::idle(self.v4, count, || self.subject.memory()).await);
+        let after = self.inside(name, async || idle(&self.v4, count, || self.subject.memory()).await);
         let value = after.map(|after| (after - before) / count as f64);
         self.add(results, &Figure::less(name, "bytes"), value);
     }

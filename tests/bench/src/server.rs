@@ -1,32 +1,15 @@
-//! The applications: the same code over the kernel's sockets and over bulkhead's.
+//! The stacks that serve the applications.
 
-use std::future::Future;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::Ipv6Addr;
 
-use bulkhead::ListenOptions;
+use bulkhead::compare::{PORTS, accept, listen};
 use bulkhead::device::shard::shards;
 use bulkhead::device::{Device, OffloadTun, Tun, TunOptions};
-use bulkhead::net::{Builder, Net};
+use bulkhead::net::Builder;
 use bulkhead::placement::native::Native;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::subject::{Kind, PEER4, PEER6, STACK4, STACK6};
-
-pub(crate) const ECHO: u16 = 7;
-pub(crate) const DISCARD: u16 = 9;
-pub(crate) const SOURCE: u16 = 19;
-/// Answers every 64 bytes with 64 bytes.
-pub(crate) const SHORT: u16 = 8064;
-/// Answers every 64 bytes with 16 KiB.
-pub(crate) const LONG: u16 = 8016;
-pub(crate) const PORTS: [u16; 5] = [ECHO, DISCARD, SOURCE, SHORT, LONG];
-/// Bytes of a request.
-pub(crate) const REQUEST: usize = 64;
-/// Bytes of a long answer.
-pub(crate) const ANSWER: usize = 16 << 10;
-/// Bytes of a read or write in bulk.
-pub(crate) const CHUNK: usize = 256 << 10;
 
 /// Serves on this stack until the process is killed.
 pub(crate) fn serve(kind: Kind) -> anyhow::Result<()> {
@@ -46,52 +29,6 @@ pub(crate) fn ready() {
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
-}
-
-/// How an application on this port serves a connection.
-async fn application(port: u16, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
-    match port {
-        ECHO => {
-            let mut buffer = vec![0; CHUNK];
-            loop {
-                let length = stream.read(&mut buffer).await?;
-                if length == 0 {
-                    return stream.shutdown().await;
-                }
-                stream.write_all(&buffer[..length]).await?;
-            }
-        }
-        DISCARD => {
-            let mut buffer = vec![0; CHUNK];
-            while stream.read(&mut buffer).await? > 0 {}
-            stream.shutdown().await
-        }
-        SOURCE => {
-            let buffer = vec![0x5a; CHUNK];
-            loop {
-                stream.write_all(&buffer).await?;
-            }
-        }
-        _ => {
-            let answer = vec![0x5a; if port == LONG { ANSWER } else { REQUEST }];
-            let mut request = [0; REQUEST];
-            while stream.read_exact(&mut request).await.is_ok() {
-                stream.write_all(&answer).await?;
-            }
-            stream.shutdown().await
-        }
-    }
-}
-
-async fn accept<S, F>(port: u16, mut next: impl FnMut() -> F)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = io::Result<S>>,
-{
-    while let Ok(stream) = next().await {
-        // A client that has seen enough resets its connection.
-        tokio::spawn(async move { drop(application(port, stream).await) });
-    }
 }
 
 async fn kernel() -> anyhow::Result<()> {
@@ -124,20 +61,6 @@ fn options(multi_queue: bool) -> anyhow::Result<TunOptions> {
 
 fn addressed(builder: Builder) -> anyhow::Result<Builder> {
     Ok(builder.address(STACK4.parse()?, 24).address(STACK6.parse()?, 64))
-}
-
-/// Accepts on all ports of a stack, on the current runtime.
-fn listen(net: &Net) -> anyhow::Result<Vec<tokio::task::JoinHandle<()>>> {
-    let mut tasks = Vec::new();
-    for port in PORTS {
-        let local = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
-        let options = ListenOptions { dual_stack: true, ..ListenOptions::default() };
-        let listener = net.listen_with(local, options)?;
-        tasks.push(tokio::spawn(async move {
-            accept(port, async || listener.accept().await.map(|(stream, _)| stream)).await;
-        }));
-    }
-    Ok(tasks)
 }
 
 fn single(kind: Kind) -> anyhow::Result<()> {

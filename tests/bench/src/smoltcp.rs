@@ -4,13 +4,14 @@ use std::os::fd::AsRawFd as _;
 use std::process::Command;
 
 use anyhow::{Context as _, anyhow, ensure};
+use bulkhead::compare::{ANSWER, CHUNK, DISCARD, ECHO, LONG, REQUEST, SHORT, SOURCE};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Medium, TunTapInterface, wait};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
-use crate::server::{ANSWER, CHUNK, DISCARD, ECHO, LONG, REQUEST, SHORT, SOURCE, ready};
+use crate::server::ready;
 use crate::subject::{PEER4, STACK4};
 
 /// Bytes of a bulk socket's buffer.

@@ -4,10 +4,9 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 
 use anyhow::{Context as _, bail};
+use bulkhead::compare::Usage;
 use bulkhead_namespace::Namespace;
 use clap::ValueEnum;
-use rustix::process::Pid;
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// A stack, and how it reaches the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -88,55 +87,29 @@ impl Subject {
         Ok(Self { kind, peer, child, _own: own })
     }
 
+    fn usage(&self) -> Usage {
+        Usage(self.child.id())
+    }
+
     /// CPU time that its process has used, in seconds.
     pub(crate) fn cpu(&self) -> f64 {
-        let ticks = |text: String| -> Option<u64> {
-            let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
-            Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
-        };
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok();
-        stat.and_then(ticks).unwrap_or_default() as f64 / 100.0
+        self.usage().cpu()
     }
 
     /// Bytes of memory that its process has resident.
     pub(crate) fn memory(&self) -> f64 {
-        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap_or_default();
-        let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-        (pages * 4096) as f64
+        self.usage().memory(true)
     }
 
     /// Keeps all its threads on one processor, or lets them go where they will.
     pub(crate) fn pin(&self, processor: Option<usize>) {
-        let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return };
-        for task in tasks.flatten() {
-            let id = task.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
-            if id.is_some() {
-                pin(id, processor);
-            }
-        }
+        self.usage().pin(processor);
     }
 
     /// Context switches of all its threads.
-    pub(crate) fn switches(&self) -> u64 {
-        let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return 0 };
-        let of = |path: std::path::PathBuf| -> u64 {
-            let status = std::fs::read_to_string(path.join("status")).unwrap_or_default();
-            let counts = status.lines().filter(|line| line.contains("ctxt_switches"));
-            counts.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
-        };
-        tasks.flatten().map(|task| of(task.path())).sum()
+    pub(crate) fn switches(&self) -> f64 {
+        self.usage().switches()
     }
-}
-
-/// Keeps a thread, or this one, on one processor; or lets it go where it will.
-pub(crate) fn pin(thread: Option<Pid>, processor: Option<usize>) {
-    let mut set = CpuSet::new();
-    match processor {
-        Some(processor) => set.set(processor),
-        None => (0..CpuSet::MAX_CPU).for_each(|processor| set.set(processor)),
-    }
-    // A thread that has ended since needs no place.
-    let _ = sched_setaffinity(thread, &set);
 }
 
 impl Drop for Subject {

@@ -1,14 +1,15 @@
-//! The same defects behind the wall: the real core in a component, serving real connections over a link, until its
-//! defect fires. The program lives, the fault is named, and both connections are told.
+//! The same defects behind a wall: the real core in a component, or in a process of its own, serving real connections
+//! over a link, until its defect fires. The program lives, the fault is named, and both connections are told.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bulkhead::artifact::Artifact;
 use bulkhead::device::link::{Link, LinkConfig, LinkEnd};
-use bulkhead::fault::{Budget, Fault, Rule};
+use bulkhead::fault::{Budget, Ending, Fault, Rule};
 use bulkhead::placement::Instance;
 use bulkhead::placement::native::Native;
+use bulkhead::placement::process::{Launch, Process};
 use bulkhead::{ConnectOptions, ListenOptions, ListenerId, Options, Stack, StreamError, StreamId};
 use bulkhead_wit::{Address, Endpoint, Setting, Time, limits};
 use hostile_core::{Defect, SETTING};
@@ -107,9 +108,16 @@ fn behind(defect: Defect) -> Fault {
     World::new(Box::new(artifact().instance().expect("an instance")), defect).fault()
 }
 
+/// The fault in a process of its own.
+fn in_a_process(defect: Defect) -> Fault {
+    let launch = Launch::new(env!("CARGO_BIN_EXE_module-server"), ["hostile"]);
+    World::new(Box::new(Process::new(&launch).expect("a server")), defect).fault()
+}
+
 /// The rule that is broken, which must be the same with and without a wall.
 fn rule(defect: Defect) -> Option<Rule> {
     let behind = behind(defect);
+    assert_eq!(behind, in_a_process(defect), "{defect:?}");
     let native = Native::new(Box::new(hostile_core::Tcp::new()));
     let without = World::new(Box::new(native), defect).fault();
     assert_eq!(behind, without, "{defect:?}");
@@ -135,9 +143,10 @@ fn each_broken_rule_is_named_behind_the_wall_as_without_it() {
     ] {
         assert_eq!(rule(defect), Some(expected), "{defect:?}");
     }
-    // These do not even come through the wall, where lengths are checked before anything is copied.
+    // These do not even come through a wall, where lengths are checked before anything is copied.
     for (defect, expected) in [(Defect::TooManyEvents, Rule::Counts), (Defect::LongNote, Rule::Text)] {
         assert_eq!(behind(defect).rule(), Some(expected), "{defect:?}");
+        assert_eq!(in_a_process(defect).rule(), Some(Rule::Counts), "{defect:?}");
     }
 }
 
@@ -155,6 +164,22 @@ fn an_endless_loop_ends_by_its_budget() {
     let Fault::Budget(overrun) = &fault else { panic!("{fault}") };
     assert!(matches!(overrun.budget, Budget::Cpu { .. }), "{fault}");
     assert!(fault.report().contains("hostile-core/src/lib.rs"), "{}", fault.report());
+}
+
+/// What a process of its own says of code that stops: a panic's words and place, and how the others ended it.
+#[test]
+fn a_process_tells_how_it_ended() {
+    let panic = in_a_process(Defect::Panic);
+    assert!(panic.to_string().contains("a defect that a test asked for"), "{panic}");
+    assert!(panic.report().contains("hostile-core/src/lib.rs"), "{}", panic.report());
+    let endless = in_a_process(Defect::Loop);
+    let Fault::Budget(overrun) = &endless else { panic!("{endless}") };
+    assert!(matches!(overrun.budget, Budget::Cpu { .. }), "{endless}");
+    for (defect, words) in [(Defect::Memory, "memory allocation"), (Defect::Stack, "overflowed its stack")] {
+        let Fault::Lost(lost) = in_a_process(defect) else { panic!("{defect:?}") };
+        assert_eq!(lost.ending, Ending::Killed { signal: 6 }, "{defect:?}");
+        assert!(lost.words.contains(words), "{defect:?}: {lost}");
+    }
 }
 
 #[test]

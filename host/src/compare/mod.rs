@@ -1,0 +1,22 @@
+//! What comparisons of stacks are made of: the benchmark against the kernel (`cargo xtask bench`), the comparison of
+//! placements (`bulkhead compare`), and the cost of a step share the same applications, clients and figures.
+//!
+//! - `applications`: servers, the same code over any stream;
+//! - `client`: what a client does, over any stack, and what it sees;
+//! - `step`: an instance by itself, with one connection that receives;
+//! - `usage`: CPU time, memory and context switches of a process, and which processor it runs on;
+//! - `figures`: medians with their spread, ratios, the table, JSON.
+
+mod applications;
+mod client;
+mod figures;
+mod step;
+mod usage;
+
+pub use applications::{ANSWER, CHUNK, DISCARD, ECHO, LONG, PORTS, REQUEST, SHORT, SOURCE, accept, listen};
+pub use client::{
+    Kernel, Peer, Through, bulk_in, bulk_out, connections, idle, ping_pong, requests, run, share,
+};
+pub use figures::{Figure, Results, machine, short};
+pub use step::Bulk;
+pub use usage::{Usage, pin};
