@@ -3,6 +3,7 @@
 //! All of it happens in a network namespace of its own with a folder of its own, which are gone afterwards, however
 //! the demo ends.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -13,11 +14,10 @@ use anyhow::{Context as _, bail};
 use bulkhead_namespace::Namespace;
 use serde_json::Value;
 
-use crate::guests;
 use crate::leftovers::Before;
-use crate::packages::{self, is_root};
-use crate::shell::{capture, cargo, run, say, which};
-use crate::toolchain::{target_directory, workspace};
+use crate::packages;
+use crate::privileged::{build, run_as_root};
+use crate::shell::{capture, run, say};
 
 /// Bytes of the file.
 const FILE: u64 = 1 << 30;
@@ -40,23 +40,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// Where something is missing that cannot be installed, where the download fails, or where the copy differs.
 pub(crate) fn show() -> anyhow::Result<()> {
-    packages::ensure_programs(&["ip", "curl"], "make a network namespace and download from it")?;
-    if !Path::new("/dev/net/tun").exists() {
-        bail!("there is no /dev/net/tun: run `modprobe tun` as root, or give this container the device");
-    }
-    guests::build_all(false)?;
-    say("cargo build --release (the first time takes some minutes: the sandbox compiles)");
-    run(cargo().args(["build", "--release", "--locked", "--package", "bulkhead"]))?;
-    let program = target_directory(&workspace()?)?.join("release").join("bulkhead");
-    if is_root() {
-        return download(&program);
-    }
-    if which("sudo").is_none() {
-        bail!("a network namespace needs root, and there is no sudo here: run `cargo xtask demo` as root");
-    }
-    say("a network namespace needs root: sudo");
+    packages::ensure_programs(&["curl"], "download from a network namespace")?;
+    let program = build(&["bulkhead"])?.join("bulkhead");
     let own = std::env::current_exe().context("cannot tell which program this is")?;
-    run(Command::new("sudo").arg("-E").arg(own).arg("demo-as-root").arg(program))
+    run_as_root(&own, [OsStr::new("demo-as-root"), program.as_os_str()])
 }
 
 /// The part that needs root.
@@ -64,6 +51,7 @@ pub(crate) fn show() -> anyhow::Result<()> {
 /// # Errors
 /// Where the download fails, where the copy differs, or where something is left behind.
 pub(crate) fn download(program: &Path) -> anyhow::Result<()> {
+    bulkhead_namespace::end_with_input()?;
     let before = Before::look();
     {
         let space = Namespace::new().context("cannot make a network namespace")?;

@@ -1,10 +1,12 @@
 //! The one tool of the project: `cargo xtask help` says what it does.
 //!
 //! - [`guests`]: compiles the protocol modules and wraps them into components;
-//! - [`test`]: runs every test, and what is as good as one;
-//! - [`bench`]: measures the stack beside the kernel and smoltcp;
+//! - [`mod@test`]: runs every test, and what is as good as one;
+//! - [`mod@bench`]: measures the stack beside the kernel and smoltcp;
 //! - [`demo`]: shows a download from the sandboxed stack;
 //! - [`goodput`]: goodput against loss and round trip, beside the kernel;
+//! - [`interop`]: the stack against other stacks, with programs that people use;
+//! - [`privileged`]: builds what needs root, and runs it so that it ends with us;
 //! - [`policy`]: what we may depend on;
 //! - [`leftovers`]: whether tests have cleaned up;
 //! - [`toolchain`]: finds, or installs, a compiler for them;
@@ -15,9 +17,11 @@ mod bench;
 mod demo;
 mod goodput;
 mod guests;
+mod interop;
 mod leftovers;
 mod packages;
 mod policy;
+mod privileged;
 mod shell;
 mod test;
 mod toolchain;
@@ -31,6 +35,7 @@ cargo xtask test [--all]       set-up, guests, dependency policy, formatting, li
 cargo xtask demo               download 1 GiB from a server on the sandboxed stack, with the kernel's curl
 cargo xtask bench [--help]     throughput, latency, CPU time: this stack, the kernel's, smoltcp, in one run
 cargo xtask goodput [--quick]  goodput against loss and round trip, beside the kernel as a sender, over `bulkhead link`
+cargo xtask interop [--quick]  the stack against Linux, smoltcp and itself, with real programs, over a link with faults
 cargo xtask guests [--force]   build every protocol module into <target>/guests/<name>.wasm
 cargo xtask policy             check licences and sources of all dependencies
 cargo xtask help               this text
@@ -40,6 +45,9 @@ test    Installs what is missing (iproute2, curl, iperf3; rustfmt and clippy), t
         kernel over TUN. --all adds documentation and the tests that take long. At the end nothing may be left behind.
 demo    Builds everything, makes a network namespace (as root, by sudo if need be), runs `bulkhead run http` in it,
         compares checksums and shows the throughput and where the time went. Leaves nothing behind, even on Ctrl-C.
+interop Installs nginx, curl, iperf3, redis, an ssh client, dropbear and wrk, then runs each of some fifty cells in
+        namespaces of its own (as root, by sudo if need be). Results are written as JSON and Markdown beside the
+        target directory's other files; `cargo xtask interop --help` has more. Leaves nothing behind, even on Ctrl-C.
 guests  Needs the target wasm32-unknown-unknown. It uses rustup's where it is installed, else adds it by
         `rustup target add`, else installs Debian's rustc-web, cargo-web and rust-web-src (beside rustup, to /usr/bin).
         It builds only what has changed; --force builds all. What it writes is in the target directory alone.
@@ -67,6 +75,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
             _ => bail!("`cargo xtask demo` calls this with the program to show"),
         },
         "goodput" => goodput::measure(rest),
+        "interop" => interop::run(rest),
         "policy" => flag(rest, "").and_then(|_| policy::check()),
         "guests" => guests::build_all(flag(rest, "--force")?),
         "help" | "--help" | "-h" => {

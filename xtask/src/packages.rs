@@ -10,6 +10,8 @@ use crate::shell::{run, say, which};
 /// Programs that we call, and the packages that have them.
 const PROGRAMS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
+    ("ss", "iproute2"),
+    ("sysctl", "procps"),
     ("curl", "curl"),
     ("iperf3", "iperf3"),
     ("nginx", "nginx-light"),
@@ -17,6 +19,11 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("wrk", "wrk"),
     ("redis-server", "redis-server"),
     ("redis-benchmark", "redis-tools"),
+    ("redis-cli", "redis-tools"),
+    ("ssh", "openssh-client"),
+    ("scp", "openssh-client"),
+    // Without the service that openssh-server would start.
+    ("dropbear", "dropbear-bin"),
 ];
 
 /// Installs the packages of those `programs` that are not on the search path. `why` completes the sentence "needed to ...".
@@ -25,7 +32,8 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// As [`ensure`].
 pub(crate) fn ensure_programs(programs: &[&str], why: &str) -> anyhow::Result<()> {
     let missing = PROGRAMS.iter().filter(|(name, _)| programs.contains(name) && which(name).is_none());
-    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    let mut packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    packages.dedup();
     ensure(&packages, why)
 }
 

@@ -5,6 +5,8 @@
 //! can be told from what others are using. They are cleared away by a child process that waits for the end of its
 //! standard input: it comes when the [`Namespace`] is dropped, and just as well when our process is killed.
 
+mod running;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -14,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use running::{Running, bound, end_with_input, patiently};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Waits until nobody holds the other end of its input, then ends what still runs in the namespace and removes all.

@@ -43,6 +43,9 @@ fn tun_namespace_goes_with_all_that_runs_inside() {
     std::fs::write(folder.join("file"), b"text").unwrap();
     let mut child = own.command("sleep").arg("1000").spawn().unwrap();
     assert!(exists(&name));
+    // `ip` is on its way inside: what is not there yet cannot be found there.
+    let pids = || Command::new("ip").args(["netns", "pids", &name]).output().unwrap().stdout;
+    assert!(eventually(|| !pids().is_empty()));
     drop(own);
     assert!(!exists(&name) && !folder.exists());
     assert!(!child.wait().unwrap().success());

@@ -4,17 +4,20 @@
 //! Two network namespaces a worker: the receiver's, and the sender's, joined by the relay. The kernel sends from its own
 //! end of the relay; the sandboxed stack sits behind a TUN device in the sender's namespace, whose kernel forwards.
 
-use bulkhead_tests::Namespace;
+use bulkhead_namespace::{Namespace, Running, end_with_input, patiently};
 use bulkhead_tests::simulation::Random;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+/// How long interfaces and listeners may take to be there.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const HELP: &str = "\
 goodput --program BULKHEAD [--quick] [--seeds N] [--seconds S] [--jobs N] [--loss LIST] [--rtt LIST]
@@ -101,59 +104,16 @@ struct Job {
     seed: u64,
 }
 
-/// A process that is ended with Ctrl-C, and with it what it has opened.
-struct Running(Child);
-
-impl Running {
-    fn end(mut self) -> io::Result<()> {
-        let id = self.0.id().to_string();
-        let begun = Instant::now();
-        Command::new("kill").args(["-INT", &id]).status()?;
-        while self.0.try_wait()?.is_none() {
-            if begun.elapsed() > Duration::from_secs(5) {
-                self.0.kill()?;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn start(mut command: Command) -> io::Result<Running> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().map(Running)
-}
-
-/// Does it until it works: interfaces and listeners take their time.
-fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let begun = Instant::now();
-    loop {
-        match attempt() {
-            Err(_) if begun.elapsed() < Duration::from_secs(20) => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            other => return other,
-        }
-    }
+    Running::start(&mut command)
 }
 
 /// The relay between the two namespaces, with addresses on both ends.
 fn relay(wish: &Wish, receiver: &Namespace, sender: &Namespace, job: &Job) -> io::Result<Running> {
-    let mut command = Command::new(&wish.program);
-    command.args([
-        "link",
-        "--a",
-        &format!("wan0@{}", sender.name()),
-        "--b",
-        &format!("wan0@{}", receiver.name()),
-    ]);
+    // In a namespace of ours, so that it ends with it whatever happens to us.
+    let mut command = sender.command(&wish.program);
+    command.args(["link", "--a", "wan0", "--b", &format!("wan0@{}", receiver.name())]);
     // Half of the round trip each way; losses hit data alone, as comparisons of senders have it.
     let delay = format!("{}us", job.rtt * 500);
     // A queue of half of the bandwidth-delay product of 100 ms.
@@ -163,7 +123,7 @@ fn relay(wish: &Wish, receiver: &Namespace, sender: &Namespace, job: &Job) -> io
     command.args(["--seed", &job.seed.to_string()]);
     let link = start(command)?;
     for (space, address) in [(receiver, "10.1.0.1/24"), (sender, "10.1.0.2/24")] {
-        patiently(|| space.run(&["ip", "address", "add", address, "dev", "wan0"]))?;
+        patiently(PATIENCE, || space.run(&["ip", "address", "add", address, "dev", "wan0"]))?;
     }
     receiver.run(&["ip", "route", "add", "10.77.0.0/24", "via", "10.1.0.2"])?;
     Ok(link)
@@ -172,7 +132,7 @@ fn relay(wish: &Wish, receiver: &Namespace, sender: &Namespace, job: &Job) -> io
 /// Reads for so long from when the connection stands; bytes a second.
 fn receive(space: &Namespace, from: SocketAddr, time: Duration) -> io::Result<f64> {
     space.inside(|| -> io::Result<f64> {
-        let mut stream = patiently(|| TcpStream::connect_timeout(&from, Duration::from_secs(10)))?;
+        let mut stream = patiently(PATIENCE, || TcpStream::connect_timeout(&from, Duration::from_secs(10)))?;
         let (begun, mut total) = (Instant::now(), 0);
         let mut buffer = vec![0; 1 << 16];
         loop {
@@ -195,7 +155,7 @@ fn receive(space: &Namespace, from: SocketAddr, time: Duration) -> io::Result<f6
 /// The kernel as the sender: writes without end to whoever comes.
 fn kernel_sends(space: &Namespace, done: &AtomicBool) -> io::Result<()> {
     space.inside(|| -> io::Result<()> {
-        let listener = patiently(|| TcpListener::bind("10.1.0.2:19"))?;
+        let listener = patiently(PATIENCE, || TcpListener::bind("10.1.0.2:19"))?;
         listener.set_nonblocking(true)?;
         let bytes = vec![b'x'; 1 << 16];
         while !done.load(Ordering::Relaxed) {
@@ -375,7 +335,7 @@ fn main() -> ExitCode {
         eprint!("{HELP}");
         return ExitCode::from(2);
     };
-    let results = match run(&wish) {
+    let results = match end_with_input().and_then(|()| run(&wish)) {
         Ok(results) => results,
         Err(error) => {
             eprintln!("goodput: {error}");

@@ -1,0 +1,123 @@
+//! What came of all cells: a summary, JSON, and Markdown.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::Arguments;
+use crate::cell::Outcome;
+use crate::factor::{Cell, Load, Peer};
+
+/// Everything that there is to say.
+pub(crate) struct Report {
+    results: Vec<(Cell, Outcome)>,
+    date: String,
+    versions: Vec<(&'static str, String)>,
+    placement: String,
+}
+
+/// The first line of what a program says, or nothing.
+fn says(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output();
+    let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
+}
+
+/// The word of a line that begins with a digit.
+fn number(line: &str) -> String {
+    let words = line.split([' ', '/', '=', '_', ',']);
+    let is_number = |word: &&str| word.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit());
+    words.into_iter().find(is_number).unwrap_or("unknown").to_owned()
+}
+
+impl Report {
+    pub(crate) fn new(arguments: &Arguments, results: Vec<(Cell, Outcome)>) -> Self {
+        let bulkhead = says(&arguments.program.to_string_lossy(), &["--version"]);
+        let version = |program: &str, words: &[&str]| number(&says(program, words));
+        let versions = vec![
+            ("bulkhead", number(&bulkhead)),
+            ("Linux", says("uname", &["-r"])),
+            ("curl", version("curl", &["--version"])),
+            ("nginx", version("nginx", &["-v"])),
+            ("iperf3", version("iperf3", &["--version"])),
+            ("redis", version("redis-server", &["--version"])),
+            ("OpenSSH", number(&says("ssh", &["-V"]).replace('_', " "))),
+            ("dropbear", version("dropbear", &["-V"])),
+            ("wrk", version("wrk", &["-v"])),
+            ("smoltcp", "0.13".into()),
+        ];
+        let date = says("date", &["-u", "+%Y-%m-%d"]);
+        Self { results, date, versions, placement: arguments.placement.clone() }
+    }
+
+    pub(crate) fn all_passed(&self) -> bool {
+        self.results.iter().all(|(_, outcome)| outcome.result.is_ok())
+    }
+
+    /// How many of those cells passed, of how many.
+    fn count(&self, of: impl Fn(&Cell) -> bool) -> (usize, usize) {
+        let chosen = || self.results.iter().filter(|(cell, _)| of(cell));
+        (chosen().filter(|(_, outcome)| outcome.result.is_ok()).count(), chosen().count())
+    }
+
+    pub(crate) fn summary(&self) -> String {
+        let (passed, all) = self.count(|_| true);
+        format!("{passed} of {all} cells passed\n")
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let versions: serde_json::Map<String, Value> = self
+            .versions
+            .iter()
+            .map(|(name, version)| ((*name).to_owned(), version.clone().into()))
+            .collect();
+        let cells: Vec<Value> = self.results.iter().map(|(cell, outcome)| one(cell, outcome)).collect();
+        json!({ "date": self.date, "placement": self.placement, "versions": versions, "cells": cells })
+    }
+
+    /// Peers against loads, and every cell below.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = format!("{}, module in `{}`", self.date, self.placement);
+        for (name, version) in &self.versions {
+            let _ = write!(text, ", {name} {version}");
+        }
+        let (passed, all) = self.count(|_| true);
+        let _ = write!(text, ".\n\n{passed} of {all} cells passed. By peer and load:\n\n| |");
+        Load::ALL.iter().for_each(|load| _ = write!(text, " {} |", load.name()));
+        text.push_str("\n|---|");
+        Load::ALL.iter().for_each(|_| text.push_str("---|"));
+        for peer in Peer::ALL {
+            let _ = write!(text, "\n| {} |", peer.name());
+            for load in Load::ALL {
+                let (passed, all) = self.count(|cell| cell.peer == *peer && cell.load == *load);
+                let shown = if all == 0 { "n/a".into() } else { format!("{passed}/{all}") };
+                let _ = write!(text, " {shown} |");
+            }
+        }
+        text.push_str("\n\n| cell | | what came of it |\n|---|---|---|\n");
+        for (cell, outcome) in &self.results {
+            let (word, said) = match &outcome.result {
+                Ok(said) => ("passed", said),
+                Err(why) => ("**failed**", why),
+            };
+            let _ = writeln!(text, "| {cell} | {word} | {} |", said.replace('|', "/"));
+        }
+        text
+    }
+}
+
+fn one(cell: &Cell, outcome: &Outcome) -> Value {
+    let (passed, said) = match &outcome.result {
+        Ok(said) => (true, said),
+        Err(why) => (false, why),
+    };
+    let options: serde_json::Map<String, Value> =
+        cell.options().map(|(name, is_on)| (name.to_owned(), is_on.into())).into_iter().collect();
+    json!({
+        "peer": cell.peer.name(), "direction": cell.direction.name(), "load": cell.load.name(),
+        "fault": cell.fault.name(), "mtu": cell.mtu, "rtt_ms": cell.rtt.as_millis() as u64,
+        "options": options, "large": cell.is_large,
+        "passed": passed, "said": said, "seconds": outcome.took.as_secs_f64(),
+    })
+}
