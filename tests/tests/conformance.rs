@@ -147,6 +147,7 @@ fn documents_lead_to_what_is_there() {
         "README.md",
         "ARCHITECTURE.md",
         "docs/features.md",
+        "docs/conformance.md",
         "docs/packetdrill.md",
         "docs/world.md",
         "tests/conformance/README.md",
@@ -161,7 +162,7 @@ fn documents_lead_to_what_is_there() {
                 let scripts =
                     scripts.filter(|entry| entry.path().extension().is_some_and(|end| end == "pkt"));
                 assert_eq!(scripts.count(), number, "{name}: scripts in {target}");
-                counted += 1;
+                counted += usize::from(name == "docs/features.md");
             }
         }
     }

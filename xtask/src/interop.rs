@@ -1,11 +1,13 @@
 //! The interop matrix: the sandboxed stack against other stacks, with programs that people use.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 
 use crate::leftovers::Before;
 use crate::packages;
+use crate::page;
 use crate::privileged::{build, run_as_root};
-use crate::shell::say;
 
 /// Programs whose packages the matrix needs.
 const PROGRAMS: [&str; 13] = [
@@ -23,9 +25,6 @@ const PROGRAMS: [&str; 13] = [
     "dropbear",
     "wrk",
 ];
-/// Where the results go unless the arguments say otherwise.
-const FILES: [(&str, &str); 2] = [("--json", "interop.json"), ("--markdown", "interop.md")];
-
 /// Builds everything and runs the matrix. `arguments` are those of the program that runs it: `--help` shows them.
 ///
 /// # Errors
@@ -38,14 +37,16 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     for (flag, name) in [("--program", "bulkhead"), ("--bench", "bulkhead-bench")] {
         words.extend([flag.to_owned(), folder.join(name).display().to_string()]);
     }
-    for (flag, name) in FILES {
-        if !arguments.iter().any(|argument| argument.starts_with(flag)) {
-            let file = folder.with_file_name(name).display().to_string();
-            say(format!("results go to {file}"));
-            words.extend([flag.to_owned(), file]);
-        }
+    let mut file = folder.with_file_name("interop.json");
+    match arguments.iter().position(|argument| argument == "--json") {
+        Some(at) => file = arguments.get(at + 1).map(PathBuf::from).unwrap_or(file),
+        None => words.extend(["--json".to_owned(), file.display().to_string()]),
     }
     let outcome = run_as_root(&folder.join("bulkhead-interop"), words.iter().chain(arguments));
     before.nothing_new()?;
+    let is_run = !arguments.iter().any(|argument| ["--list", "--help", "-h"].contains(&argument.as_str()));
+    if is_run && file.exists() {
+        page::show_matrix(&file)?;
+    }
     outcome.context("the matrix")
 }

@@ -6,6 +6,7 @@
 //! - [`demo`]: shows a download from the sandboxed stack;
 //! - [`goodput`]: goodput against loss and round trip, beside the kernel;
 //! - [`interop`]: the stack against other stacks, with programs that people use;
+//! - [`page`]: generates docs/conformance.md;
 //! - [`privileged`]: builds what needs root, and runs it so that it ends with us;
 //! - [`policy`]: what we may depend on;
 //! - [`leftovers`]: whether tests have cleaned up;
@@ -20,6 +21,7 @@ mod guests;
 mod interop;
 mod leftovers;
 mod packages;
+mod page;
 mod policy;
 mod privileged;
 mod shell;
@@ -36,6 +38,7 @@ cargo xtask demo               download 1 GiB from a server on the sandboxed sta
 cargo xtask bench [--help]     throughput, latency, CPU time: this stack, the kernel's, smoltcp, in one run
 cargo xtask goodput [--quick]  goodput against loss and round trip, beside the kernel as a sender, over `bulkhead link`
 cargo xtask interop [--quick]  the stack against Linux, smoltcp and itself, with real programs, over a link with faults
+cargo xtask conformance-page   generate docs/conformance.md: scripts, contract, packetdrill, interop
 cargo xtask guests [--force]   build every protocol module into <target>/guests/<name>.wasm
 cargo xtask policy             check licences and sources of all dependencies
 cargo xtask help               this text
@@ -76,6 +79,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
         },
         "goodput" => goodput::measure(rest),
         "interop" => interop::run(rest),
+        "conformance-page" => flag(rest, "").and_then(|_| page::generate()),
         "policy" => flag(rest, "").and_then(|_| policy::check()),
         "guests" => guests::build_all(flag(rest, "--force")?),
         "help" | "--help" | "-h" => {

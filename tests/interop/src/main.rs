@@ -6,7 +6,7 @@
 //! - [`place`]: two network namespaces, the relay between them, the stack in one and its peer in the other;
 //! - [`load`]: what the programs do, and what has to come of it;
 //! - [`cell`]: one cell from its beginning to its end, and that nothing is left of it;
-//! - [`report`]: JSON and Markdown.
+//! - [`report`]: what came of it.
 
 mod cell;
 mod factor;
@@ -50,9 +50,6 @@ pub(crate) struct Arguments {
     /// Write all results to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the table to this file, as Markdown
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -93,9 +90,6 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     print!("{}", report.summary());
     if let Some(path) = &arguments.json {
         std::fs::write(path, format!("{:#}\n", report.json())).with_context(|| path.display().to_string())?;
-    }
-    if let Some(path) = &arguments.markdown {
-        std::fs::write(path, report.markdown()).with_context(|| path.display().to_string())?;
     }
     Ok(report.all_passed())
 }

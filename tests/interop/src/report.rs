@@ -1,13 +1,12 @@
-//! What came of all cells: a summary, JSON, and Markdown.
+//! What came of all cells: a summary, and JSON; `cargo xtask interop` makes Markdown of it.
 
-use std::fmt::Write as _;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::Arguments;
 use crate::cell::Outcome;
-use crate::factor::{Cell, Load, Peer};
+use crate::factor::Cell;
 
 /// Everything that there is to say.
 pub(crate) struct Report {
@@ -55,15 +54,9 @@ impl Report {
         self.results.iter().all(|(_, outcome)| outcome.result.is_ok())
     }
 
-    /// How many of those cells passed, of how many.
-    fn count(&self, of: impl Fn(&Cell) -> bool) -> (usize, usize) {
-        let chosen = || self.results.iter().filter(|(cell, _)| of(cell));
-        (chosen().filter(|(_, outcome)| outcome.result.is_ok()).count(), chosen().count())
-    }
-
     pub(crate) fn summary(&self) -> String {
-        let (passed, all) = self.count(|_| true);
-        format!("{passed} of {all} cells passed\n")
+        let passed = self.results.iter().filter(|(_, outcome)| outcome.result.is_ok()).count();
+        format!("{passed} of {} cells passed\n", self.results.len())
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -74,36 +67,6 @@ impl Report {
             .collect();
         let cells: Vec<Value> = self.results.iter().map(|(cell, outcome)| one(cell, outcome)).collect();
         json!({ "date": self.date, "placement": self.placement, "versions": versions, "cells": cells })
-    }
-
-    /// Peers against loads, and every cell below.
-    pub(crate) fn markdown(&self) -> String {
-        let mut text = format!("{}, module in `{}`", self.date, self.placement);
-        for (name, version) in &self.versions {
-            let _ = write!(text, ", {name} {version}");
-        }
-        let (passed, all) = self.count(|_| true);
-        let _ = write!(text, ".\n\n{passed} of {all} cells passed. By peer and load:\n\n| |");
-        Load::ALL.iter().for_each(|load| _ = write!(text, " {} |", load.name()));
-        text.push_str("\n|---|");
-        Load::ALL.iter().for_each(|_| text.push_str("---|"));
-        for peer in Peer::ALL {
-            let _ = write!(text, "\n| {} |", peer.name());
-            for load in Load::ALL {
-                let (passed, all) = self.count(|cell| cell.peer == *peer && cell.load == *load);
-                let shown = if all == 0 { "n/a".into() } else { format!("{passed}/{all}") };
-                let _ = write!(text, " {shown} |");
-            }
-        }
-        text.push_str("\n\n| cell | | what came of it |\n|---|---|---|\n");
-        for (cell, outcome) in &self.results {
-            let (word, said) = match &outcome.result {
-                Ok(said) => ("passed", said),
-                Err(why) => ("**failed**", why),
-            };
-            let _ = writeln!(text, "| {cell} | {word} | {} |", said.replace('|', "/"));
-        }
-        text
     }
 }
 
