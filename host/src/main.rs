@@ -2,6 +2,7 @@
 
 mod apps;
 mod cli;
+mod gateway;
 
 fn main() -> std::process::ExitCode {
     cli::main()

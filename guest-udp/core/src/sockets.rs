@@ -39,7 +39,9 @@ impl Sockets {
     /// The reason's number.
     pub(crate) fn bind(&mut self, bind: &Bind, is_ours: bool) -> Result<(), u16> {
         let any = bind.local.address.is_unspecified();
-        if bind.local.port == 0 || bind.socket.is_by_module() {
+        // Any port of any address: a gateway.
+        let takes_all = any && bind.how.contains(Listening::ANY_ADDRESS);
+        if (bind.local.port == 0 && !takes_all) || bind.socket.is_by_module() {
             return Err(reason::INVALID);
         }
         if !any && !is_ours {
@@ -105,13 +107,15 @@ impl Sockets {
                 return Some(*handle);
             }
         }
-        let both = Endpoint::new(Address::UNSPECIFIED, local.port);
-        for ends in [(both, remote), (both, nobody)] {
+        let dual = |ends: Ends| {
             let handle = self.by_ends.get(&ends).copied();
-            if let Some(handle) = handle.filter(|handle| self.get(*handle).is_some_and(|s| s.dual_stack)) {
-                return Some(handle);
-            }
-        }
-        None
+            handle.filter(|handle| local.address.is_v4() <= self.get(*handle).is_some_and(|s| s.dual_stack))
+        };
+        let both = Endpoint::new(Address::UNSPECIFIED, local.port);
+        let all_v4 = (Endpoint::new(any.address, 0), nobody);
+        dual((both, remote))
+            .or_else(|| dual((both, nobody)))
+            .or_else(|| self.by_ends.get(&all_v4).copied())
+            .or_else(|| dual((nobody, nobody)))
     }
 }

@@ -10,6 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::address::Cidr;
 use super::control::path_for;
+use super::gateway::{GATEWAY_EXAMPLES, Gateway, Inside};
 use super::link_arguments::{LINK_EXAMPLES, LinkRun};
 
 const EXAMPLES: &str = "\
@@ -124,6 +125,12 @@ pub(super) enum Command {
     Run(Box<Run>),
     /// Shows the connections of a running instance
     Stat(Stat),
+    /// Gives any program a network through the sandboxed stack, without root
+    #[command(after_help = GATEWAY_EXAMPLES)]
+    Gateway(Box<Gateway>),
+    /// The part of the gateway that is inside
+    #[command(hide = true)]
+    GatewayInside(Inside),
     /// Puts another protocol module into a running instance, between two steps: no connection notices
     #[command(after_help = SWAP_EXAMPLES)]
     Swap(Swap),

@@ -11,6 +11,7 @@ mod config;
 mod control;
 mod device;
 mod failure;
+mod gateway;
 mod generate;
 mod in_use;
 mod inspect;
@@ -60,6 +61,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(run) => run::run(*run),
         Command::Stat(stat) => stat::stat(&stat),
         Command::Swap(swap) => swap::swap(&swap),
+        Command::Gateway(arguments) => gateway::gateway(&arguments),
+        Command::GatewayInside(inside) => gateway::inside(inside),
         Command::Generate(what) => generate::generate(&what),
         Command::Check(check) => check::check(&check),
         Command::Inspect(inspect) => inspect::inspect(&inspect),

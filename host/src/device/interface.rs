@@ -95,6 +95,35 @@ impl Interface {
         self.control(libc::AF_INET, libc::SIOCSIFFLAGS, &mut request, "switch on")
     }
 
+    /// Everything of this address's version goes out here by default.
+    ///
+    /// # Errors
+    /// [`DeviceError::NotPermitted`], [`DeviceError::System`].
+    pub fn add_default_route(&self, like: IpAddr) -> Result<(), DeviceError> {
+        let what = "add a default route by way";
+        if like.is_ipv6() {
+            let mut request = self.request();
+            self.control(libc::AF_INET6, libc::SIOCGIFINDEX, &mut request, "find the index")?;
+            // SAFETY: the kernel has filled this member, and every value of it is valid.
+            let index = unsafe { request.ifr_ifru.ifru_ifindex };
+            let mut route =
+                RouteV6 { flags: u32::from(libc::RTF_UP), metric: 1, index, ..RouteV6::default() };
+            return self.control(libc::AF_INET6, libc::SIOCADDRT, &mut route, what);
+        }
+        let mut name = [0; NAME_BYTES + 1];
+        for (to, from) in name.iter_mut().zip(self.name.bytes()) {
+            *to = from as libc::c_char;
+        }
+        // SAFETY: plain numbers and one pointer; all zero is valid for each.
+        let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
+        route.rt_dst = socket_address(Ipv4Addr::UNSPECIFIED);
+        route.rt_genmask = socket_address(Ipv4Addr::UNSPECIFIED);
+        route.rt_flags = libc::RTF_UP;
+        // The kernel reads the name while the call lasts.
+        route.rt_dev = name.as_mut_ptr();
+        self.control(libc::AF_INET, libc::SIOCADDRT, &mut route, what)
+    }
+
     fn set_address_v4(&self, address: Ipv4Addr, length: u8) -> Result<(), DeviceError> {
         let mut request = self.request();
         request.ifr_ifru.ifru_addr = socket_address(address);
@@ -144,6 +173,22 @@ impl Interface {
             DeviceError::configuring(format!("{what} of the interface {}", self.name), source)
         })
     }
+}
+
+/// `struct in6_rtmsg` of linux/ipv6_route.h, whose members libc does not show. All zero is the route to everywhere.
+#[repr(C)]
+#[derive(Default)]
+struct RouteV6 {
+    destination: [u32; 4],
+    source: [u32; 4],
+    gateway: [u32; 4],
+    kind: u32,
+    destination_length: u16,
+    source_length: u16,
+    metric: u32,
+    info: libc::c_ulong,
+    flags: u32,
+    index: libc::c_int,
 }
 
 /// A request for the interface `name`, cut to what a request can hold, and otherwise zero.

@@ -21,6 +21,8 @@ use bulkhead_wit::Time;
 use crate::frame::{Frame, FramePool};
 
 #[cfg(feature = "tun")]
+mod adopted;
+#[cfg(feature = "tun")]
 mod error;
 #[cfg(feature = "tun")]
 pub mod interface;

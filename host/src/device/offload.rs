@@ -53,12 +53,17 @@ impl OffloadTun {
             flags |= libc::IFF_MULTI_QUEUE;
         }
         attach(&file, name, flags).map_err(opening)?;
-        let no_offload = |source| DeviceError::NoOffload { name: name.to_owned(), source };
+        Self::with_file(file, KernelSide::configure(interface, options)?)
+    }
+
+    /// Asks for offload.
+    pub(crate) fn with_file(file: File, link: KernelSide) -> Result<Self, DeviceError> {
+        let no_offload = |source| DeviceError::NoOffload { name: link.interface.name().to_owned(), source };
         set_header_length(&file).map_err(no_offload)?;
         let has_uso = set_offload(&file, RECEIVE | UDP_RUNS).is_ok();
         // The runs themselves are not wanted: a datagram socket gives its application datagrams.
         set_offload(&file, RECEIVE).map_err(no_offload)?;
-        Ok(Self { file, link: KernelSide::configure(interface, options)?, has_uso })
+        Ok(Self { file, link, has_uso })
     }
 
     /// The kernel's side of it.

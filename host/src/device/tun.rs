@@ -56,7 +56,7 @@ pub struct Tun {
 pub(crate) struct KernelSide {
     pub(crate) interface: Interface,
     pub(crate) mtu: u32,
-    next_look: Time,
+    pub(crate) next_look: Time,
 }
 
 impl KernelSide {

@@ -31,6 +31,7 @@ pub struct Builder {
     factory: Option<Factory>,
     beside: Vec<Beside>,
     embryos: Option<u32>,
+    offers: Option<u32>,
     addresses: Vec<Prefix>,
     mtu: Option<u32>,
     seed: Option<[u64; 4]>,
@@ -56,6 +57,7 @@ impl Builder {
             factory: None,
             beside: Vec::new(),
             embryos: None,
+            offers: None,
             addresses: Vec::new(),
             mtu: None,
             seed: None,
@@ -245,6 +247,14 @@ impl Builder {
         self
     }
 
+    /// [Offers](super::Offers) that wait for a decision at most: up to 4,096, 256 if it is not said. It is the one thing
+    /// that a stranger gets before a handshake.
+    #[must_use]
+    pub fn offers(mut self, count: u32) -> Self {
+        self.offers = Some(count);
+        self
+    }
+
     /// Starts the module.
     ///
     /// # Errors
@@ -292,6 +302,7 @@ impl Builder {
         options.config.settings = std::mem::take(&mut self.settings);
         options.config.connections = self.connections.unwrap_or(options.config.connections);
         options.config.embryos = self.embryos.unwrap_or(options.config.embryos);
+        options.config.offers = self.offers.unwrap_or(options.config.offers);
         options.sizes = self.sizes;
         options.recording = self.recording;
         options.memory = self.memory.unwrap_or(options.memory);

@@ -3,6 +3,7 @@
 use super::info::{Census, ConnectionInfo};
 use super::limits::ABANDONED;
 use super::listener::TcpListener;
+use super::offers::Offers;
 use super::shared::Shared;
 use super::slots::Wake;
 use super::stream::TcpStream;
@@ -56,14 +57,26 @@ impl Net {
     /// Listens, with options.
     ///
     /// # Errors
-    /// As [`listen`](Self::listen); [`io::ErrorKind::Unsupported`] with `defer`, which is for hosts that decide about
-    /// offers themselves.
+    /// As [`listen`](Self::listen); [`io::ErrorKind::Unsupported`] with `defer`, for which there is
+    /// [`offers`](Self::offers).
     pub fn listen_with(&self, local: SocketAddr, options: ListenOptions) -> io::Result<TcpListener> {
         if options.defer {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let (id, local) = self.shared().call(|state, wake| state.listen(local, options, wake))?;
         Ok(TcpListener::new(self.clone(), id, local))
+    }
+
+    /// Listens for connections that are to be decided about one by one, before their handshake: a gateway connects on the
+    /// other side first. With [`any_address`](ListenOptions::any_address) to any address, and with port 0 to any port. One
+    /// such listener a stack.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub fn offers(&self, local: SocketAddr, options: ListenOptions) -> io::Result<Offers> {
+        let options = ListenOptions { defer: true, ..options };
+        let (id, _) = self.shared().call(|state, wake| state.listen(local, options, wake))?;
+        Ok(Offers::new(self.clone(), id))
     }
 
     /// Connects to `remote`.

@@ -11,6 +11,7 @@ use crate::device::Device;
 use crate::error::StreamError;
 use crate::record::Figures;
 use crate::stack::{BindOptions, DoorCounters, ListenOptions, ListenerId, SocketId, Stack, StreamId};
+use crate::streams::Readiness;
 use crate::swap::{Newcomer, Rehearsal, ShadowReport, SwapError, Swapped};
 use bulkhead_wit::registry::protocol;
 use bulkhead_wit::{Endpoint, Handle, NEVER, Time};
@@ -390,7 +391,8 @@ impl State {
         let number = self.module_for(protocol::UDP).ok_or_else(|| {
             io::Error::new(io::ErrorKind::Unsupported, "no module here serves UDP: see `Builder::udp`")
         })?;
-        let local = if local.port() == 0 { self.free_datagram_port(number, local)? } else { local };
+        let is_chosen = local.port() != 0 || options.any_port;
+        let local = if is_chosen { local } else { self.free_datagram_port(number, local)? };
         let id = self.module(number).bind(Endpoint::from(local), options)?;
         self.turn_here(wake);
         if let Err(error) = self.alive().and_then(|()| Ok(self.module(number).is_bound_still(id)?)) {
@@ -566,6 +568,10 @@ fn tell(slots: &mut Slots, number: usize, stack: &mut Stack, wake: &mut Wake) {
             slots.ready(id, news, wake);
         }
         while let Some(id) = stack.next_ready_listener() {
+            // Whoever has decided about an offer waits for the stream itself.
+            while let Some(opened) = stack.accept_offered(id) {
+                slots.ready(opened, Readiness::OPENED, wake);
+            }
             slots.ready_listener(id, wake);
         }
     }

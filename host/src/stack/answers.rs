@@ -26,6 +26,7 @@ impl Stack {
                 if let Some(index) = self.ledgers.last_of(opening.connection) {
                     let id = self.streams.insert(index, self.stream_for(opening.listener));
                     self.offers.push_back(id);
+                    self.ready_listeners.push_back(opening.listener);
                 }
             }
             _ => {}

@@ -17,6 +17,9 @@ pub struct BindOptions {
     pub remote: Endpoint,
     /// An IPv6 socket takes IPv4 datagrams too.
     pub dual_stack: bool,
+    /// With an unspecified address and port 0: takes datagrams to any address and port that no other socket takes (a
+    /// gateway). What is sent names its source: see [`Stack::send_to`].
+    pub any_port: bool,
     /// Bytes that wait to be read, at most; what arrives beyond is dropped and counted. Each datagram counts
     /// [`DATAGRAM_COST`] bytes more than it has.
     pub receive_max: usize,
@@ -28,7 +31,13 @@ impl Default for BindOptions {
     /// Linux's defaults (`net.core.rmem_default`, `wmem_default`).
     fn default() -> Self {
         let size = 212_992;
-        Self { remote: Endpoint::default(), dual_stack: false, receive_max: size, send_max: size }
+        Self {
+            remote: Endpoint::default(),
+            dual_stack: false,
+            any_port: false,
+            receive_max: size,
+            send_max: size,
+        }
     }
 }
 
@@ -172,7 +181,11 @@ impl Stack {
         let number = self.datagrams.next;
         let slots = (1 << 24) - FIRST_SLOT;
         let socket = Handle::by_host(FIRST_SLOT + number % slots, number / slots + 1);
-        let how = if options.dual_stack { How::DUAL_STACK } else { How::default() };
+        let flags = [(options.dual_stack, How::DUAL_STACK), (options.any_port, How::ANY_ADDRESS)];
+        let how = flags
+            .into_iter()
+            .filter(|(is_set, _)| *is_set)
+            .fold(How::default(), |how, (_, flag)| how.with(flag));
         let bind = Bind { socket, local, remote: options.remote, how };
         let entry = Entry {
             bind,

@@ -1,0 +1,187 @@
+//! `bulkhead gateway`: a network for any program, through the sandboxed stack.
+
+mod arguments;
+mod inside;
+mod session;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{ExitCode, ExitStatus};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bulkhead::net::{Builder, Net};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::process::Child;
+use tokio::task::JoinSet;
+
+pub(super) use arguments::{GATEWAY_EXAMPLES, Gateway, Inside};
+pub(super) use inside::inside;
+
+use super::module::Module;
+use super::signals::Signals;
+use crate::gateway::limits::OFFERS;
+use crate::gateway::policy::{DNS, Policy};
+use crate::gateway::{self, carry};
+use arguments::Published;
+use session::{Session, host_name_servers};
+
+/// What tools that run programs say when they fail themselves.
+const FAILED: u8 = 125;
+/// After an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long what is on its way may take once the program has ended.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// Gives a program, or a namespace, its network.
+///
+/// # Errors
+/// A line that says what to do.
+pub(super) fn gateway(arguments: &Gateway) -> anyhow::Result<ExitCode> {
+    let module = Module::of(arguments.placement, arguments.module.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let code = match runtime.block_on(served(arguments, &module)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bulkhead: {}", super::failure::one_line(&error));
+            ExitCode::from(FAILED)
+        }
+    };
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+async fn served(arguments: &Gateway, module: &Module) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let policy = policy(arguments);
+    // Ports of the host's are taken before anything is started.
+    let mut published = Vec::new();
+    for port in &arguments.publish {
+        let listener = TcpListener::bind(port.at)
+            .await
+            .with_context(|| format!("--publish {}: cannot listen", port.at))?;
+        published.push((listener, *port));
+    }
+    let Session { child, device, waiting, folder } = Session::begin(arguments).await?;
+    let mut builder =
+        module.give_to(Builder::new(device)).udp().any_address().offers(OFFERS).turns_in_calls(true);
+    for (address, length) in arguments.ours() {
+        builder = builder.address(address, length);
+    }
+    let (net, driver) = builder.build()?;
+    let driving = tokio::spawn(driver.run());
+    let gateway = Arc::new(gateway::Gateway {
+        policy,
+        connections: arguments.connections,
+        counters: Default::default(),
+    });
+    let mut carrying = JoinSet::new();
+    let heard = gateway::listen(&net)?;
+    let shared = Arc::clone(&gateway);
+    carrying.spawn(async move { gateway::serve(heard, &shared).await });
+    for (listener, port) in published {
+        // The first is IPv4, and there always.
+        if let Some((inside, _)) = arguments.inside().first() {
+            carrying.spawn(publish(listener, port, net.clone(), *inside));
+        }
+    }
+    let program = waiting.go(child).await?;
+    if program.is_none() {
+        eprintln!("the namespace has its network; Ctrl-C ends it");
+    }
+    let code = tokio::select! {
+        code = ended(program, &mut signals) => code?,
+        failed = carrying.join_next() => match failed {
+            Some(Ok(Err(error))) => return Err(error.into()),
+            _ => anyhow::bail!("the gateway has ended by itself"),
+        },
+    };
+    carrying.abort_all();
+    let summary = net.shutdown(DRAIN).await;
+    // The driver has told the summary, and ends.
+    let _ = driving.await;
+    drop(folder);
+    if arguments.json {
+        let report = json!({
+            "gateway": gateway.counters.json(), "steps": summary.steps, "faults": summary.faults,
+            "drops": summary.drops, "memory": summary.memory,
+        });
+        eprintln!("{report:#}");
+    }
+    Ok(code)
+}
+
+/// Waits for the program's end, or where there is none for ours.
+async fn ended(program: Option<Child>, signals: &mut Signals) -> anyhow::Result<ExitCode> {
+    let Some(mut child) = program else {
+        signals.next().await;
+        return Ok(ExitCode::SUCCESS);
+    };
+    loop {
+        tokio::select! {
+            status = child.wait() => return Ok(code_of(status?)),
+            signal = signals.next() => {
+                // Ctrl-C has reached the program by its terminal; whether it ends is for it to say.
+                let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+                if let Some(pid) = pid.filter(|_| signal == "SIGTERM") {
+                    let _ = kill_process(pid, Signal::TERM);
+                }
+            }
+        }
+    }
+}
+
+/// As a shell tells it.
+fn code_of(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED))
+}
+
+fn policy(arguments: &Gateway) -> Policy {
+    let server = arguments.dns.or_else(|| host_name_servers().first().copied());
+    let names = arguments.name_servers();
+    if server.is_none() && !names.is_empty() {
+        tracing::warn!("the host has no name server in /etc/resolv.conf; name one with --dns");
+    }
+    Policy {
+        allow: arguments.allow.clone(),
+        deny: arguments.deny.clone(),
+        gateway: arguments.ours().into_iter().map(|(address, _)| address).collect(),
+        host_loopback: arguments.host_loopback,
+        dns: server.map_or_else(Vec::new, |server| {
+            names.into_iter().map(|name| (name, SocketAddr::new(server, DNS))).collect()
+        }),
+        inside: arguments.ours(),
+    }
+}
+
+/// Connections to a port of the host's go inside.
+async fn publish(listener: TcpListener, port: Published, net: Net, inside: IpAddr) -> io::Result<()> {
+    let to = SocketAddr::new(inside, port.inside);
+    loop {
+        let far = match listener.accept().await {
+            Ok((far, _)) => far,
+            Err(error) => {
+                tracing::warn!(%error, "not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let net = net.clone();
+        tokio::spawn(async move {
+            let carried = async {
+                let near = net.connect(to).await?;
+                near.set_nodelay(true)?;
+                far.set_nodelay(true)?;
+                carry(near, far).await
+            };
+            if let Err(error) = carried.await {
+                tracing::debug!(%to, %error, "failed");
+            }
+        });
+    }
+}

@@ -1,0 +1,167 @@
+//! Connections: the destination first, then the handshake, then the bytes, both ways, each by one copy.
+
+use std::io::{self, ErrorKind};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use bulkhead::ListenOptions;
+use bulkhead::net::{Net, Offer, Offers, TcpStream};
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream as HostStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::limits::{BACKLOG, CONNECT_TIME, LITTLE, PIECE};
+use super::{Gateway, count};
+
+/// ICMP codes of "destination unreachable" (RFC 792, RFC 1812 5.2.7.1; RFC 4443 3.1).
+mod code {
+    pub(super) const NETWORK: (u8, u8) = (0, 0);
+    pub(super) const HOST: (u8, u8) = (1, 3);
+    pub(super) const PROHIBITED: (u8, u8) = (13, 1);
+}
+
+/// Listens to everything.
+pub(super) fn listen(net: &Net) -> io::Result<Offers> {
+    let everywhere = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0);
+    let options =
+        ListenOptions { any_address: true, dual_stack: true, backlog: BACKLOG, ..ListenOptions::default() };
+    net.offers(everywhere, options)
+}
+
+/// Takes offers until the stack ends.
+pub(super) async fn serve(offers: Offers, gateway: &Arc<Gateway>) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(gateway.connections));
+    loop {
+        let offer = offers.next().await?;
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            count(&gateway.counters.refused, 1);
+            offer.reset();
+            continue;
+        };
+        let gateway = Arc::clone(gateway);
+        tokio::spawn(async move {
+            let (from, to) = (offer.peer_addr(), offer.local_addr());
+            match one(offer, &gateway).await {
+                Ok(()) => tracing::debug!(%from, %to, "ended"),
+                Err(error) => tracing::debug!(%from, %to, %error, "failed"),
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn one(offer: Offer, gateway: &Gateway) -> io::Result<()> {
+    let to = offer.local_addr();
+    let Ok(target) = gateway.policy.target(to) else {
+        count(&gateway.counters.denied, 1);
+        tracing::info!(from = %offer.peer_addr(), %to, "denied");
+        refuse(offer, code::PROHIBITED);
+        return Ok(());
+    };
+    let far = match timeout(CONNECT_TIME, HostStream::connect(target)).await {
+        Ok(Ok(far)) => far,
+        failed => {
+            count(&gateway.counters.failed, 1);
+            return refuse_in_kind(offer, failed.map_or_else(|late| Err(late.into()), |result| result));
+        }
+    };
+    far.set_nodelay(true)?;
+    let near = offer.accept().await?;
+    count(&gateway.counters.connections, 1);
+    near.set_nodelay(true)?;
+    let (out, into) = carry(near, far).await?;
+    count(&gateway.counters.bytes_out, out);
+    count(&gateway.counters.bytes_in, into);
+    Ok(())
+}
+
+/// The inside is told what the host's own socket was told.
+fn refuse_in_kind(offer: Offer, result: io::Result<HostStream>) -> io::Result<()> {
+    let Err(error) = result else { return Ok(()) };
+    match error.kind() {
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => offer.reset(),
+        ErrorKind::NetworkUnreachable => refuse(offer, code::NETWORK),
+        ErrorKind::HostUnreachable => refuse(offer, code::HOST),
+        ErrorKind::PermissionDenied => refuse(offer, code::PROHIBITED),
+        // Silence is answered by silence.
+        ErrorKind::TimedOut => drop(offer),
+        _ => refuse(offer, code::HOST),
+    }
+    Err(error)
+}
+
+fn refuse(offer: Offer, (v4, v6): (u8, u8)) {
+    let code = if offer.local_addr().is_ipv4() { v4 } else { v6 };
+    offer.unreachable(code);
+}
+
+/// Carries bytes, half closes and resets between a stream of the stack's and one of the host's, until both have ended.
+/// Returns the bytes out of the stack and into it.
+///
+/// # Errors
+/// What ended either side before its time; the other one is reset.
+pub(crate) async fn carry(near: TcpStream, mut far: HostStream) -> io::Result<(usize, usize)> {
+    let (read, write) = far.split();
+    let result = tokio::try_join!(out(&near, write), into(&near, read));
+    if result.is_err() {
+        near.abort();
+        // The end of a stream would tell that all of it was there.
+        let _ = far.set_zero_linger();
+    }
+    result
+}
+
+/// From the stack to the host: frames are handed on as they arrived.
+async fn out(near: &TcpStream, mut far: WriteHalf<'_>) -> io::Result<usize> {
+    let mut total = 0;
+    loop {
+        let mut bytes = near.read_bytes(PIECE).await?;
+        if bytes.is_empty() {
+            far.shutdown().await?;
+            return Ok(total);
+        }
+        total += bytes.len();
+        while !bytes.is_empty() {
+            match far.try_write(&bytes) {
+                Ok(count) => bytes.advance(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => far.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// From the host to the stack: what is read at once is lent to the send queue. A connection that says nothing holds no
+/// buffer, and one that says little a small one.
+async fn into(near: &TcpStream, far: ReadHalf<'_>) -> io::Result<usize> {
+    let (mut total, mut size) = (0, LITTLE);
+    loop {
+        far.readable().await?;
+        let mut buffer = BytesMut::with_capacity(size);
+        match far.try_read_buf(&mut buffer) {
+            Ok(0) => {
+                near.shutdown_write()?;
+                return Ok(total);
+            }
+            Ok(count) => {
+                total += count;
+                // A large buffer is not to be held for the little that is in it.
+                let is_little = count < size / 2;
+                let mut bytes = if is_little { Bytes::copy_from_slice(&buffer) } else { buffer.freeze() };
+                size = match count {
+                    _ if count == size => (size * 4).min(PIECE),
+                    _ if is_little => LITTLE,
+                    _ => size,
+                };
+                while !bytes.is_empty() {
+                    near.write_bytes(&mut bytes).await?;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
