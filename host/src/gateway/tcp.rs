@@ -65,7 +65,7 @@ async fn one(offer: Offer, gateway: &Gateway) -> io::Result<()> {
         Ok(Ok(far)) => far,
         failed => {
             count(&gateway.counters.failed, 1);
-            return refuse_in_kind(offer, failed.map_or_else(|late| Err(late.into()), |result| result));
+            return refuse_in_kind(offer, failed.unwrap_or_else(|late| Err(late.into())));
         }
     };
     far.set_nodelay(true)?;

@@ -1,6 +1,6 @@
 //! The part of the gateway that is inside: it makes the interface, gives its descriptor out, and becomes the program.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
@@ -10,13 +10,17 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use bulkhead::device::interface::Interface;
-use bulkhead::device::{Device as _, OffloadTun, TunOptions};
+use bulkhead::device::{Device as _, DeviceError, OffloadTun, TunOptions};
 use rustix::thread::clear_ambient_capability_set;
 
 use super::arguments::Inside;
 
 /// Where programs look for name servers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// As a shell tells that there is no such program, or that it cannot be run.
+const NOT_FOUND: u8 = 127;
+const NOT_RUN: u8 = 126;
 
 /// Makes the interface, waits until the gateway has it, and becomes the program.
 ///
@@ -32,7 +36,13 @@ pub(in crate::cli) fn inside(inside: Inside) -> anyhow::Result<ExitCode> {
         multi_queue: false,
     };
     Interface::new("lo")?.up()?;
-    let device = OffloadTun::open(&options)?;
+    let device = OffloadTun::open(&options).map_err(|error| match error {
+        DeviceError::NotPermitted { .. } => anyhow::anyhow!(
+            "/dev/net/tun is closed to this user; on most systems it is open, and here root can open it with \
+             `chmod 666 /dev/net/tun` (it gives nobody a right outside of namespaces of their own)"
+        ),
+        other => other.into(),
+    })?;
     for version in [IpAddr::is_ipv4, IpAddr::is_ipv6] {
         if let Some((address, _)) = addresses.iter().find(|(address, _)| version(address)) {
             device.interface().add_default_route(*address)?;
@@ -48,7 +58,8 @@ pub(in crate::cli) fn inside(inside: Inside) -> anyhow::Result<ExitCode> {
     // What made the interface is nothing that the program needs. As root of the namespace it keeps what root has.
     let _ = clear_ambient_capability_set();
     let error = Command::new(program).args(arguments).exec();
-    Err(anyhow::Error::new(error).context(format!("cannot run {}", Path::new(program).display())))
+    eprintln!("bulkhead: cannot run {}: {error}", Path::new(program).display());
+    Ok(ExitCode::from(if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN }))
 }
 
 fn address(text: &str) -> anyhow::Result<(IpAddr, u8)> {
