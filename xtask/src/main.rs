@@ -3,6 +3,7 @@
 //! - [`guests`]: compiles the protocol modules and wraps them into components;
 //! - [`mod@test`]: runs every test, and what is as good as one;
 //! - [`mod@bench`]: measures the stack beside the kernel and smoltcp;
+//! - [`faults`]: what a defect of the module does in each placement;
 //! - [`demo`]: shows a download from the sandboxed stack;
 //! - [`goodput`]: goodput against loss and round trip, beside the kernel;
 //! - [`interop`]: the stack against other stacks, with programs that people use;
@@ -16,6 +17,7 @@
 
 mod bench;
 mod demo;
+mod faults;
 mod goodput;
 mod guests;
 mod interop;
@@ -39,6 +41,7 @@ cargo xtask bench [--help]     throughput, latency, CPU time: this stack, the ke
 cargo xtask goodput [--quick]  goodput against loss and round trip, beside the kernel as a sender, over `bulkhead link`
 cargo xtask interop [--quick]  the stack against Linux, smoltcp and itself, with real programs, over a link with faults
 cargo xtask conformance-page   generate docs/conformance.md: scripts, contract, packetdrill, interop
+cargo xtask faults [--json]    what a defect of the TCP module does in each placement: who dies, what is corrupted
 cargo xtask guests [--force]   build every protocol module into <target>/guests/<name>.wasm
 cargo xtask policy             check licences and sources of all dependencies
 cargo xtask help               this text
@@ -77,6 +80,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
             [program] => demo::download(program.as_ref()),
             _ => bail!("`cargo xtask demo` calls this with the program to show"),
         },
+        "faults" => faults::compare(rest),
         "goodput" => goodput::measure(rest),
         "interop" => interop::run(rest),
         "conformance-page" => flag(rest, "").and_then(|_| page::generate()),

@@ -9,6 +9,7 @@ use bulkhead_wit::{Setting, registry};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::address::Cidr;
+use super::compare::{COMPARE_EXAMPLES, Compare, Serve};
 use super::control::path_for;
 use super::gateway::{GATEWAY_EXAMPLES, Gateway, Inside};
 use super::link_arguments::{LINK_EXAMPLES, LinkRun};
@@ -102,6 +103,8 @@ it fails within its next 64 steps the former module takes over again. Exit codes
 
 /// The command by which this program becomes the server process of one more of its kind.
 pub(super) const SERVE_MODULE: &str = "serve-module";
+/// The command by which this program becomes a child of a comparison.
+pub(super) const COMPARE_SERVE: &str = "compare-serve";
 
 /// TCP behind a wall: the protocol stack is a WebAssembly component in a sandbox, a function call away from the
 /// applications and unable to touch a byte of theirs.
@@ -148,6 +151,12 @@ pub(super) enum Command {
     /// Serves the bundled module to the program that started this one, over shared memory
     #[command(name = SERVE_MODULE, hide = true)]
     ServeModule,
+    /// Measures the placements side by side: what a wall costs, and (with `faults`) what it buys
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(Compare),
+    /// A child of a comparison
+    #[command(name = COMPARE_SERVE, hide = true)]
+    CompareServe(Serve),
     /// Joins two TUN interfaces by a link with loss, delay, reordering and more: where the kernel has no netem
     #[command(after_help = LINK_EXAMPLES)]
     Link(Box<LinkRun>),

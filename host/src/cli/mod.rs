@@ -7,6 +7,7 @@ mod address;
 mod arguments;
 mod capture;
 mod check;
+mod compare;
 mod config;
 mod control;
 mod device;
@@ -68,6 +69,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Inspect(inspect) => inspect::inspect(&inspect),
         Command::Replay(replay) => replay::replay(&replay),
         Command::Link(run) => link::link(&run),
+        Command::Compare(arguments) => compare::compare(&arguments),
+        Command::CompareServe(arguments) => compare::serve(&arguments),
         Command::ServeModule => Ok(serve(Box::new(bulkhead_tcp::Tcp::new()))),
     };
     match result {

@@ -5,17 +5,18 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
 use crate::ListenOptions;
 use crate::net::Net;
 
-/// Sends back what it is sent.
-pub const ECHO: u16 = 7;
+/// Sends back what it is sent. Its port, like those of the others, needs no privileges.
+pub const ECHO: u16 = 8007;
 /// Reads and says nothing.
-pub const DISCARD: u16 = 9;
+pub const DISCARD: u16 = 8009;
 /// Sends without end.
-pub const SOURCE: u16 = 19;
+pub const SOURCE: u16 = 8019;
 /// Answers every 64 bytes with 64 bytes.
 pub const SHORT: u16 = 8064;
 /// Answers every 64 bytes with 16 KiB.
@@ -65,7 +66,7 @@ async fn application(port: u16, mut stream: impl AsyncRead + AsyncWrite + Unpin)
 }
 
 /// Serves every connection that `next` gives, until it gives an error.
-pub async fn accept<S, F>(port: u16, mut next: impl FnMut() -> F)
+async fn accept<S, F>(port: u16, mut next: impl FnMut() -> F)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = io::Result<S>>,
@@ -74,6 +75,32 @@ where
         // A client that has seen enough resets its connection.
         tokio::spawn(async move { drop(application(port, stream).await) });
     }
+}
+
+/// Accepts on all ports of the kernel's stack at this address, on the current runtime.
+///
+/// # Errors
+/// What the system says, as where a port is taken.
+pub fn listen_at(address: IpAddr) -> io::Result<Vec<JoinHandle<()>>> {
+    let mut tasks = Vec::new();
+    for port in PORTS {
+        let socket = match address {
+            IpAddr::V4(_) => TcpSocket::new_v4()?,
+            IpAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind((address, port).into())?;
+        let listener = socket.listen(4096)?;
+        tasks.push(tokio::spawn(async move {
+            accept(port, async || {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(stream)
+            })
+            .await;
+        }));
+    }
+    Ok(tasks)
 }
 
 /// Accepts on all ports of a stack, for both versions of IP, on the current runtime.

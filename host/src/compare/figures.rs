@@ -80,39 +80,44 @@ impl Results {
         median(values.get(column)?)
     }
 
-    /// For people: medians, and behind each its ratio to the first column (above 1 is better than it, whatever the unit).
+    /// For people: the machine, and the [`rows`](Self::rows).
     #[must_use]
     pub fn table(&self) -> String {
-        let mut out = String::new();
         let machine = machine();
-        let _ = writeln!(
-            out,
-            "{} x {}, Linux {}; medians of {}; in brackets the ratio to the first column, more than 1 is better\n",
+        format!(
+            "{} x {}, Linux {}; medians of {} with half of their range in percent; in brackets the ratio to the first \
+             column, more than 1 is better\n\n{}",
             machine["processors"],
             machine["processor"].as_str().unwrap_or("?"),
             machine["kernel"].as_str().unwrap_or("?"),
             self.repetitions,
-        );
+            self.rows(),
+        )
+    }
+
+    /// A row for each figure: medians, behind each its ratio to the first column (above 1 is better than it, whatever the
+    /// unit), and half of the range of its values in percent.
+    #[must_use]
+    pub fn rows(&self) -> String {
+        const CELL: usize = 23;
+        let mut out = String::new();
         let labels = self.figures.iter().map(|(figure, _)| figure.name.len() + figure.unit.len() + 2);
         let width = labels.max().unwrap_or(0);
         let _ = write!(out, "{:width$}", "");
         for name in &self.columns {
-            let _ = write!(out, "{name:>18}");
+            let _ = write!(out, "{name:>CELL$}");
         }
         let _ = writeln!(out);
         for (figure, columns) in &self.figures {
-            let _ = write!(out, "{:width$}", format!("{}, {}", figure.name, figure.unit));
+            let label = if figure.unit.is_empty() {
+                figure.name.clone()
+            } else {
+                format!("{}, {}", figure.name, figure.unit)
+            };
+            let _ = write!(out, "{label:width$}");
             let first = columns.iter().find_map(|values| median(values));
             for values in columns {
-                let cell = match (median(values), first) {
-                    (None, _) => "-".to_owned(),
-                    (Some(value), Some(first)) if first > 0.0 && value > 0.0 => {
-                        let ratio = if figure.less_is_better { first / value } else { value / first };
-                        format!("{} ({ratio:.2})", short(value))
-                    }
-                    (Some(value), _) => short(value),
-                };
-                let _ = write!(out, "{cell:>18}");
+                let _ = write!(out, "{:>CELL$}", cell(figure, values, first));
             }
             let _ = writeln!(out);
         }
@@ -134,6 +139,22 @@ impl Results {
         let figures: Vec<Value> = self.figures.iter().map(of).collect();
         json!({ "machine": machine(), "repetitions": self.repetitions, "figures": figures })
     }
+}
+
+/// The median, its ratio to that of the first column, and the spread.
+fn cell(figure: &Figure, values: &[f64], first: Option<f64>) -> String {
+    let Some(value) = median(values) else { return "-".to_owned() };
+    let mut text = short(value);
+    if let Some(first) = first.filter(|first| *first > 0.0 && value > 0.0) {
+        let ratio = if figure.less_is_better { first / value } else { value / first };
+        let _ = write!(text, " ({ratio:.2})");
+    }
+    if let [least, .., most] = values
+        && value > 0.0
+    {
+        let _ = write!(text, " ±{:.0}%", (most - least) / value * 50.0);
+    }
+    text
 }
 
 fn median(sorted: &[f64]) -> Option<f64> {

@@ -13,7 +13,9 @@ mod figures;
 mod step;
 mod usage;
 
-pub use applications::{ANSWER, CHUNK, DISCARD, ECHO, LONG, PORTS, REQUEST, SHORT, SOURCE, accept, listen};
+pub use applications::{
+    ANSWER, CHUNK, DISCARD, ECHO, LONG, PORTS, REQUEST, SHORT, SOURCE, listen, listen_at,
+};
 pub use client::{
     Kernel, Peer, Through, bulk_in, bulk_out, connections, idle, ping_pong, requests, run, share,
 };

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::net::Ipv6Addr;
 
-use bulkhead::compare::{PORTS, accept, listen};
+use bulkhead::compare::{listen, listen_at};
 use bulkhead::device::shard::shards;
 use bulkhead::device::{Device, OffloadTun, Tun, TunOptions};
 use bulkhead::net::Builder;
@@ -32,24 +32,10 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 }
 
 async fn kernel() -> anyhow::Result<()> {
-    let mut last = None;
-    for port in PORTS {
-        let socket = tokio::net::TcpSocket::new_v6()?;
-        socket.set_reuseaddr(true)?;
-        socket.bind((Ipv6Addr::UNSPECIFIED, port).into())?;
-        let listener = socket.listen(4096)?;
-        last = Some(tokio::spawn(async move {
-            accept(port, async || {
-                let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(stream)
-            })
-            .await;
-        }));
-    }
+    let tasks = listen_at(Ipv6Addr::UNSPECIFIED.into())?;
     ready();
-    if let Some(last) = last {
-        last.await?;
+    for task in tasks {
+        task.await?;
     }
     Ok(())
 }

@@ -16,6 +16,12 @@ use bulkhead_wit::{
 /// The setting that chooses the defect: its number in bits 0 to 7, honest steps with payload in the others.
 pub const SETTING: u16 = 0xf001;
 
+/// The setting that says where those defects reach to which read and write outside: an address in the memory of whoever
+/// runs the module without a wall.
+pub const TARGET: u16 = 0xf002;
+/// Bytes that they read or write there.
+const REACH: usize = 16;
+
 macro_rules! defects {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What the module does wrong.
@@ -71,6 +77,12 @@ defects! {
     NearDeadline,
     /// Speaks of a connection that is not there.
     UnknownHandle,
+    /// Reads far beyond the end of a buffer of its own, and tells what it finds.
+    OverRead,
+    /// Writes far beyond the end of a buffer of its own.
+    OverWrite,
+    /// Writes where a pointer leads that was never one.
+    WildWrite,
 }
 
 impl Defect {
@@ -86,6 +98,8 @@ impl Defect {
 pub struct Tcp {
     core: bulkhead_tcp::Tcp,
     defect: Option<Defect>,
+    /// Where a defect reaches to outside.
+    target: u64,
     /// Steps with payload before it fires.
     honest: u64,
     /// Connections that were accepted.
@@ -106,8 +120,9 @@ impl Module for Tcp {
     }
 
     fn start(&mut self, config: &Config) -> Result<(), String> {
-        let value =
-            config.settings.iter().find(|setting| setting.key == SETTING).map(|setting| setting.value);
+        let setting = |key: u16| config.settings.iter().find(|one| one.key == key).map(|one| one.value);
+        let value = setting(SETTING);
+        self.target = setting(TARGET).unwrap_or(0);
         self.defect = value.and_then(|value| Defect::ALL.get((value & 0xff) as usize).copied());
         self.honest = value.unwrap_or(0) >> 8;
         self.core.start(config)
@@ -126,7 +141,7 @@ impl Module for Tcp {
             return;
         }
         if let Some(defect) = self.defect
-            && fire(defect, &self.open, inputs, outputs)
+            && (reach(defect, self.target, outputs) || fire(defect, &self.open, inputs, outputs))
         {
             self.defect = None;
         }
@@ -144,6 +159,8 @@ impl Module for Tcp {
 /// Does it, if there is something to spoil in this step.
 fn fire(defect: Defect, open: &[Handle], inputs: &Inputs<'_>, outputs: &mut Outputs) -> bool {
     match defect {
+        // Without a target: done by `reach` otherwise.
+        Defect::OverRead | Defect::OverWrite | Defect::WildWrite => fail(Defect::WildRead),
         Defect::Panic | Defect::Loop | Defect::Memory | Defect::Stack | Defect::WildRead => fail(defect),
         Defect::OutsideQueue | Defect::Redirect | Defect::ForgedSource | Defect::FalseFin => {
             return spoil_send(defect, outputs);
@@ -213,6 +230,44 @@ fn fail(defect: Defect) -> ! {
         Defect::WildRead => wild_read(),
         _ => panic!("a defect that a test asked for"),
     }
+}
+
+/// Reads or writes outside, if that is the defect and there is somewhere to reach to. Says whether it was done, which
+/// no wall lets it say.
+#[expect(unsafe_code, reason = "reaching outside is the defect")]
+fn reach(defect: Defect, target: u64, outputs: &mut Outputs) -> bool {
+    if target == 0 {
+        return false;
+    }
+    // An address of the application's is longer than a module's; behind the wall it is one that the module has not.
+    #[cfg(target_arch = "wasm32")]
+    let target = target as usize | 0x8000_0000;
+    #[cfg(not(target_arch = "wasm32"))]
+    let target = target as usize;
+    let mut own = [0u8; REACH];
+    let start = core::hint::black_box(own.as_mut_ptr());
+    let beyond = start.wrapping_add(target.wrapping_sub(start as usize));
+    // With a wall the instance or the process ends here. Without one these bytes are those that the test has set aside.
+    match defect {
+        Defect::OverRead => {
+            // SAFETY: none, which is the point.
+            let read = |at| char::from(unsafe { beyond.wrapping_add(at).read_volatile() });
+            let text = (0..REACH).map(read).collect();
+            outputs.notes.push(Note { level: 3, connection: Handle::INSTANCE, text });
+        }
+        Defect::OverWrite => {
+            for at in 0..REACH {
+                // SAFETY: none, which is the point.
+                unsafe { beyond.wrapping_add(at).write_volatile(0x5a) };
+            }
+        }
+        Defect::WildWrite => {
+            // SAFETY: none, which is the point.
+            unsafe { (target as *mut [u8; REACH]).write_volatile([0x5a; REACH]) };
+        }
+        _ => return false,
+    }
+    true
 }
 
 #[expect(unconditional_recursion, reason = "the very thing")]
