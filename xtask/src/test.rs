@@ -37,6 +37,10 @@ pub(crate) fn run_all(all: bool) -> anyhow::Result<()> {
     let outer = tests(&["--workspace"], &["--ignored", "--test-threads=1", "tun_"], true, &mut tally);
     outcome = outcome.and(outer);
     if all {
+        // A workspace of its own, for crates that nothing else here needs.
+        let more =
+            ["--manifest-path", "examples/more/Cargo.toml", "--target-dir", "target/more", "--examples"];
+        outcome = outcome.and(tests(&more, &[], false, &mut tally));
         let slow = ["--ignored", "--test-threads=1", "slow_"];
         outcome = outcome.and(tests(&["--workspace", "--release"], &slow, true, &mut tally));
     }

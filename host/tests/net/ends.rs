@@ -108,6 +108,42 @@ async fn a_peer_that_does_not_end_is_reset_after_the_drain() {
     assert_eq!(last.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
+/// FIN-WAIT-2 of streams that nobody owns any more: until the drain's end the peer may close in kind.
+#[tokio::test]
+async fn a_drain_waits_for_the_peers_of_closed_streams() {
+    let (server, client) = stacks();
+    let (_listener, accepted, mut stream) = connected(&server, &client).await;
+    drop(accepted);
+    assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+    let stopping = {
+        let server = server.clone();
+        tokio::spawn(async move { server.shutdown(DRAIN).await })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!stopping.is_finished(), "the peer has not closed yet");
+    drop(stream);
+    let summary = stopping.await.unwrap();
+    assert_eq!(summary.census.unwrap().resets_out, 0, "{summary:?}");
+    let own = client.shutdown(DRAIN).await.census.unwrap();
+    assert_eq!((own.resets_in, own.closing), (0, 0), "the peer's end was answered in kind");
+}
+
+/// The other end is gone without a word: what waits for it is told in the time that it has set.
+#[tokio::test]
+async fn a_peer_that_vanishes_is_given_up() {
+    let ((server, first), (client, second)) = driven();
+    let _first = tokio::spawn(first.run());
+    let second = tokio::spawn(second.run());
+    let (_listener, mut accepted, _stream) = connected(&server, &client).await;
+    accepted.set_user_timeout(Some(Duration::from_millis(100))).unwrap();
+    second.abort();
+    assert!(second.await.unwrap_err().is_cancelled());
+    accepted.write_all(b"anybody there?").await.unwrap();
+    let given_up = accepted.read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(given_up.kind(), ErrorKind::TimedOut);
+    assert_eq!(server.stat().ended, 1);
+}
+
 #[tokio::test]
 async fn a_dropped_driver_leaves_nobody_hanging() {
     let ((server, first), (client, second)) = driven();
