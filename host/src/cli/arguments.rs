@@ -11,6 +11,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use super::address::Cidr;
 use super::compare::{COMPARE_EXAMPLES, Compare, Serve};
 use super::control::path_for;
+use super::fuzz_arguments::{FUZZ_EXAMPLES, Fuzz};
 use super::gateway::{GATEWAY_EXAMPLES, Gateway, Inside};
 use super::link_arguments::{LINK_EXAMPLES, LinkRun};
 
@@ -21,6 +22,7 @@ Examples:
   sudo bulkhead run --pcap wire.pcap echo         write every frame to a file that Wireshark reads
   bulkhead inspect                                what the bundled TCP module is, and what it may do
   bulkhead inspect other.wasm                     the same for another module
+  bulkhead fuzz other.wasm                        search it for faults, until Ctrl-C
   bulkhead check other.wasm                       what it can do: the contract, and scripts after the RFCs";
 
 const RUN_EXAMPLES: &str = "\
@@ -157,6 +159,9 @@ pub(super) enum Command {
     /// A child of a comparison
     #[command(name = COMPARE_SERVE, hide = true)]
     CompareServe(Serve),
+    /// Searches a protocol module for faults, as a file: without its source and without a network
+    #[command(after_help = FUZZ_EXAMPLES)]
+    Fuzz(Box<Fuzz>),
     /// Joins two TUN interfaces by a link with loss, delay, reordering and more: where the kernel has no netem
     #[command(after_help = LINK_EXAMPLES)]
     Link(Box<LinkRun>),
@@ -436,7 +441,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// A name or number of the registry, and a number or, for what is named by text, at most eight ASCII characters.
-fn setting(text: &str) -> Result<Setting, String> {
+pub(super) fn setting(text: &str) -> Result<Setting, String> {
     let (name, value) = text.split_once('=').ok_or("a name and a value, such as nodelay=1")?;
     let known = registry::setting::ALL.iter().find(|(_, known)| *known == name).map(|(key, _)| *key);
     let key = known.or_else(|| name.parse().ok()).ok_or_else(|| {

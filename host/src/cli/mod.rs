@@ -12,6 +12,10 @@ mod config;
 mod control;
 mod device;
 mod failure;
+mod fuzz;
+mod fuzz_arguments;
+mod fuzz_dictionary;
+mod fuzz_tools;
 mod gateway;
 mod generate;
 mod in_use;
@@ -68,6 +72,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(check) => check::check(&check),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
         Command::Replay(replay) => replay::replay(&replay),
+        Command::Fuzz(fuzz) => Ok(fuzz::fuzz(&fuzz)),
         Command::Link(run) => link::link(&run),
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::CompareServe(arguments) => compare::serve(&arguments),

@@ -3,13 +3,47 @@
 //! A module is a pure function, so an input is a list of what happens to it, a finding replays exactly, and there is
 //! nothing to isolate: a trap is an error value, a hang is exhausted fuel.
 //!
-//! - [`rewrite`]: counters are put into the component, so that coverage can be seen ([`survey`] measures first);
-//! - [`target`]: the module in two builds, with counters for the search and plain for the proof.
+//! - [`rewrite`]: counters are put into the component, so that coverage can be seen (`survey` measures first);
+//! - [`target`]: the module in two builds, with counters for the search and plain for the proof;
+//! - [`case`], [`text`]: what an input is, and its form on disk;
+//! - [`execute`], with `flow`, `wire` and `applications`: one run, and all the eyes on it;
+//! - [`finding`]: what was found, and by which name it is known;
+//! - `generate`, `mutate`: new cases; `coverage`, `corpus`: which of them are worth keeping;
+//! - [`campaign`], with `worker`: the search; [`check`]: the proof, in fresh instances of the module as it was built;
+//! - [`cover`]: what a corpus reaches, by function and by source line;
+//! - [`minimise`]: small cases of large ones; [`store`]: the directory of a campaign; [`trace`]: a run for people.
 
-mod limits;
+mod applications;
+pub mod campaign;
+pub mod case;
+pub mod check;
+mod corpus;
+pub mod cover;
+mod coverage;
+pub mod execute;
+pub mod finding;
+mod flow;
+mod generate;
+pub mod limits;
+pub mod minimise;
+mod mutate;
 pub mod rewrite;
+pub mod store;
 mod survey;
 pub mod target;
+pub mod text;
+pub mod trace;
+mod wire;
+mod worker;
 
+pub use campaign::{Campaign, Found, Options, Progress};
+pub use case::{Case, Event};
+pub use check::{Checker, Kept, Other};
+pub use execute::{Executor, Outcome, Watcher, World};
+pub use finding::{Finding, Kind};
+pub use minimise::minimise;
+pub use mutate::Structure;
 pub use rewrite::{Instrumented, Probe, RewriteError, instrument};
+pub use store::Store;
 pub use target::{Counted, Target, TargetError};
+pub use trace::Trace;

@@ -1,3 +1,4 @@
 //! The fuzzer: what instrumentation does to a module, and what a campaign finds.
 
+mod campaign;
 mod coverage;

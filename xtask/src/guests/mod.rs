@@ -30,6 +30,8 @@ const GUESTS: &[Guest] = &[
     Guest { package: "guest-udp", imports: PROTOCOL_MODULE, memory_mib: 16 },
     // The same with defects, for the tests.
     Guest { package: "hostile-guest", imports: PROTOCOL_MODULE, memory_mib: 64 },
+    // The same with classic bugs, for the fuzzer to find.
+    Guest { package: "planted-guest", imports: PROTOCOL_MODULE, memory_mib: 64 },
 ];
 
 /// Shadow stack of a guest in bytes. It lies below everything else, so that running over its end is a trap.

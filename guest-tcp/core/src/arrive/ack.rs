@@ -21,6 +21,11 @@ pub(crate) fn arrive(connection: &mut Connection, segment: &Arrived, cx: &mut Co
             emit::reset_for(segment, cx);
             return false;
         }
+        if connection.receive.offset(segment.tcp.seq) < 0 {
+            // As for an embryo: the host checks the peer's first number by the segment that opens the connection.
+            emit::challenge(connection, cx);
+            return false;
+        }
         syn_sent::establish(connection, segment, cx);
     }
     // RFC 5961 5.2: (SND.UNA - MAX.SND.WND) <= SEG.ACK <= SND.NXT.

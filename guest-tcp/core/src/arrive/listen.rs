@@ -162,6 +162,12 @@ pub(crate) fn embryo(tables: &mut Tables, number: u32, segment: &Arrived, cx: &m
     if !segment.has(Flags::ACK) || found.undecided {
         return;
     }
+    if start < 0 {
+        // It begins before our window, which no handshake does. The contract has the host check the peer's first number by
+        // the segment that opens the connection, so this one must not.
+        cx.instance.counters.dropped += 1;
+        return challenge(&found, segment, cx);
+    }
     if !ack::completes(segment, found.iss) {
         return emit::reset_for(segment, cx);
     }

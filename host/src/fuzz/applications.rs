@@ -1,0 +1,285 @@
+//! The applications of a run: what they call, what they read, and how they and their peers behave when they are fair.
+
+use std::collections::HashMap;
+
+use bulkhead_wit::{Endpoint, NEVER, Setting, limits as bounds, registry};
+
+use super::case::{ACK, Call, FIN, FLOWS, Segment, TcpOption};
+use super::execute::{Ended, Run};
+use super::finding::Kind;
+use super::flow::OURS_V4;
+use crate::stack::SocketId;
+use crate::{ConnectOptions, ListenOptions, ListenerId, StreamId};
+
+/// Listeners of one run.
+const LISTENERS: usize = 16;
+/// Bytes that one write takes at most.
+const WRITE: u32 = 1 << 20;
+/// Bytes that a fair peer sends again in one round.
+const AGAIN: u32 = 1400;
+/// A fair peer's patience with one deadline, in microseconds.
+const PATIENCE_US: u64 = 200_000_000;
+
+/// What applications hold.
+#[derive(Debug, Default)]
+pub(super) struct Applications {
+    listeners: Vec<ListenerId>,
+    offers: HashMap<u16, StreamId>,
+    socket: Option<SocketId>,
+    /// A setting or a mark lets the module wait for more before it sends.
+    pub(super) may_hold_back: bool,
+    bytes: Vec<u8>,
+}
+
+impl Run<'_> {
+    pub(super) fn listen(&mut self, local: Endpoint, defer: bool) {
+        if self.applications.listeners.len() < LISTENERS {
+            let options = ListenOptions { defer, ..ListenOptions::default() };
+            self.applications.listeners.extend(self.stack.listen(local, options));
+        }
+    }
+
+    pub(super) fn bind(&mut self, local: Endpoint) {
+        self.applications.socket = self.stack.bind(local, crate::BindOptions::default()).ok();
+    }
+
+    /// Takes the connections that there are.
+    pub(super) fn accept(&mut self) {
+        for index in 0..self.applications.listeners.len() {
+            let Some(listener) = self.applications.listeners.get(index).copied() else { break };
+            while let Ok(accepted) = self.stack.accept(listener) {
+                if let Some(flow) = self
+                    .flows
+                    .iter_mut()
+                    .find(|flow| (flow.local, flow.remote) == (accepted.local, accepted.remote))
+                {
+                    flow.attach(accepted.stream);
+                }
+            }
+        }
+        while let Some(offer) = self.stack.next_offer() {
+            self.applications.offers.insert(offer.remote.port, offer.stream);
+        }
+    }
+
+    fn stream(&self, flow: u8) -> Option<StreamId> {
+        self.flows.get(usize::from(flow % FLOWS))?.stream
+    }
+
+    /// A call of an application's; what is impossible now is left out.
+    pub(super) fn call(&mut self, call: Call) -> Ended {
+        match call {
+            Call::Listen { port, defer } => self.listen(Endpoint::new(OURS_V4, port), defer),
+            Call::Unlisten => {
+                if self.applications.listeners.len() > 2
+                    && let Some(listener) = self.applications.listeners.pop()
+                {
+                    self.stack.unlisten(listener);
+                }
+            }
+            Call::Open(flow) => self.open(flow),
+            Call::Write(flow, count) => self.write(flow, count, 1),
+            Call::Mark(flow, count, marks) => self.write(flow, count, marks),
+            Call::Read(flow, count) => self.read(flow, count)?,
+            Call::Default(key, value) => {
+                self.loosen(key);
+                self.stack.set_default(Setting { key, value });
+            }
+            Call::Send(flow, length) => self.send(flow, length),
+            Call::Decide(flow, verdict) => {
+                let port = self.flows.get(usize::from(flow % FLOWS)).map_or(0, |flow| flow.remote.port);
+                if let Some(offer) = self.applications.offers.remove(&port) {
+                    self.stack.decide(offer, verdict, 1);
+                }
+            }
+            Call::Shutdown(flow)
+            | Call::Close(flow, _)
+            | Call::Abort(flow)
+            | Call::Set(flow, ..)
+            | Call::Query(flow) => self.of_stream(flow, call),
+        }
+        Ok(())
+    }
+
+    fn of_stream(&mut self, flow: u8, call: Call) {
+        let Some(stream) = self.stream(flow) else { return };
+        let stack = &mut self.stack;
+        // Where a stream has ended these do nothing.
+        match call {
+            Call::Shutdown(_) => drop(stack.shutdown(stream)),
+            Call::Query(_) => drop(stack.ask_info(Some(stream))),
+            Call::Set(_, key, value) => {
+                drop(stack.set(stream, Setting { key, value }));
+                self.loosen(key);
+            }
+            Call::Close(_, linger) => {
+                stack.close(stream, u64::from(linger) * bounds::MILLISECOND);
+                self.leave(flow);
+            }
+            Call::Abort(_) => {
+                stack.abort(stream);
+                self.leave(flow);
+            }
+            _ => {}
+        }
+    }
+
+    fn leave(&mut self, flow: u8) {
+        if let Some(flow) = self.flows.get_mut(usize::from(flow % FLOWS)) {
+            flow.stream = None;
+        }
+    }
+
+    /// Settings that let a module wait by right.
+    fn loosen(&mut self, key: u16) {
+        use registry::setting;
+        let waits = [setting::CORK, setting::MAX_PACING_RATE, setting::RTO_MIN, setting::CONGESTION];
+        self.applications.may_hold_back |= waits.contains(&key);
+    }
+
+    fn open(&mut self, number: u8) {
+        let Some(flow) = self.flows.get_mut(usize::from(number % FLOWS)) else { return };
+        if flow.stream.is_none()
+            && let Ok(stream) = self.stack.connect(flow.remote, ConnectOptions::default())
+        {
+            flow.attach(stream);
+        }
+    }
+
+    fn write(&mut self, flow: u8, count: u32, marks: u8) {
+        let marks = self.mark(marks);
+        let Some(stream) = self.stream(flow) else { return };
+        self.applications.bytes.resize(count.min(WRITE) as usize, b'w');
+        let _ = self.stack.write_marked(stream, &self.applications.bytes, marks);
+    }
+
+    fn read(&mut self, number: u8, count: u32) -> Ended {
+        let Some(stream) = self.stream(number) else { return Ok(()) };
+        let mut bytes = std::mem::take(&mut self.applications.bytes);
+        bytes.resize(count.clamp(1, WRITE) as usize, 0);
+        let got = self.stack.read(stream, &mut bytes).unwrap_or(0);
+        let flow = self.flows.get_mut(usize::from(number % FLOWS));
+        let is_right = match (flow, bytes.get(..got)) {
+            (Some(flow), Some(bytes)) if got > 0 => flow.reads(bytes).then_some(()).ok_or(flow.read),
+            _ => Ok(()),
+        };
+        self.applications.bytes = bytes;
+        is_right.map_err(|at| Kind::Stream { at })
+    }
+
+    /// At the end, whatever has arrived is read.
+    pub(super) fn read_all(&mut self) -> Ended {
+        (0..FLOWS).try_for_each(|flow| self.read(flow, WRITE))
+    }
+
+    fn send(&mut self, number: u8, length: u16) {
+        let (Some(socket), Some(flow)) =
+            (self.applications.socket, self.flows.get(usize::from(number % FLOWS)))
+        else {
+            return;
+        };
+        let (bytes, to) = (vec![b'u'; usize::from(length)], flow.remote);
+        let _ = self.stack.send_to(socket, &bytes, Endpoint::default(), to);
+        let mut into = [0; 2048];
+        let _ = self.stack.receive_from(socket, &mut into, false);
+    }
+
+    /// Peers that are fair for so many round trips: see [`Event::Fair`](super::case::Event::Fair).
+    pub(super) fn fair(&mut self, rounds: u8) -> Ended {
+        for _ in 0..rounds {
+            if !self.fair_round()? {
+                return Ok(());
+            }
+            let due = self.stack.next_deadline();
+            if due != NEVER {
+                let us = due.saturating_sub(self.now) / bounds::MICROSECOND + 1;
+                self.wait(us.min(PATIENCE_US))?;
+            }
+        }
+        for number in 0..FLOWS {
+            self.all_arrived(number)?;
+        }
+        Ok(())
+    }
+
+    /// One round trip; says whether anything is left to be done.
+    fn fair_round(&mut self) -> Result<bool, Kind> {
+        let mut is_busy = false;
+        for number in 0..FLOWS {
+            self.read(number, WRITE)?;
+            let Some(flow) = self.flows.get(usize::from(number)) else { continue };
+            let (Some(stream), Some(_)) = (flow.stream, flow.first()) else { continue };
+            if self.stack.end_of(stream).is_some() {
+                continue;
+            }
+            let missing = flow.acknowledged.map_or(0, |from| flow.next.wrapping_sub(from));
+            let missing = if missing > 1 << 24 { 0 } else { missing };
+            is_busy |= missing > 0
+                || flow.is_outstanding()
+                || self.stack.unacknowledged(stream).is_some_and(|count| count > 0);
+            let segment = again(number, flow.fin, flow.next, missing, flow.stamps);
+            self.segment(&segment);
+        }
+        self.pump()?;
+        Ok(is_busy)
+    }
+
+    fn all_arrived(&mut self, number: u8) -> Ended {
+        let Some(flow) = self.flows.get(usize::from(number)) else { return Ok(()) };
+        let Some(stream) = flow.stream else { return Ok(()) };
+        if flow.is_odd || self.stack.end_of(stream).is_some() || !self.stack.may_write(stream) {
+            return Ok(());
+        }
+        match self.stack.unacknowledged(stream) {
+            Some(left) if left > 0 && !self.applications.may_hold_back => {
+                Err(Kind::Stalled { detail: format!("{left} bytes of flow {number} did not arrive") })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What an application can tell of its connections.
+    pub(super) fn summary(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (number, flow) in self.flows.iter().enumerate() {
+            let Some(stream) = flow.stream else { continue };
+            let end = self.stack.end_of(stream).map_or("open".to_owned(), |end| end.to_string());
+            let at_end = self.stack.readable(stream).is_some_and(|(_, at_end)| at_end);
+            lines.push(format!("flow {number}: read {}, end of file {at_end}, {end}", flow.read));
+        }
+        lines
+    }
+}
+
+/// What a fair peer sends: the next of what is missing, or an acknowledgement, with an open window.
+fn again(flow: u8, fin: Option<u32>, next: u32, missing: u32, stamps: bool) -> Segment {
+    let from = next.wrapping_sub(missing);
+    let mut segment = Segment::new(flow, ACK);
+    segment.seq = missing.cast_signed().wrapping_neg();
+    let ends = fin.map(|fin| fin.wrapping_sub(from)).filter(|at| *at < missing.max(1));
+    let bytes = ends.unwrap_or(missing);
+    segment.length = bytes.min(AGAIN) as u16;
+    if ends.is_some() && bytes <= AGAIN {
+        segment.flags |= FIN;
+    }
+    if stamps {
+        segment.options = vec![TcpOption::Timestamps(0, 0)];
+    }
+    segment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fair_peer_sends_what_is_missing_and_no_more() {
+        let idle = again(0, None, 5000, 0, false);
+        assert_eq!((idle.seq, idle.length, idle.flags), (0, 0, ACK));
+        let data = again(0, None, 5000, 3000, false);
+        assert_eq!((data.seq, data.length, data.flags), (-3000, 1400, ACK));
+        // The FIN takes the last number before `next`.
+        let end = again(0, Some(4999), 5000, 101, true);
+        assert_eq!((end.seq, end.length, end.flags), (-101, 100, ACK | FIN));
+    }
+}

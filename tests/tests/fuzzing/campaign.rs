@@ -1,0 +1,42 @@
+//! Short campaigns with fixed seeds and numbers of runs: the bundled modules withstand them, and twice is the same.
+
+use std::path::Path;
+
+use bulkhead::fuzz::{Campaign, Case, Checker, Found, Options, Progress, Target};
+
+fn campaign(target: &Target, seed: u64, runs: u64) -> (Progress, Vec<Found>, usize) {
+    let options = Options { seed, runs: Some(runs), ..Options::default() };
+    let mut campaign = Campaign::new(target.clone(), options);
+    let progress = campaign.run(|_| true);
+    (progress, campaign.found(), campaign.cover().len())
+}
+
+fn told(found: &[Found]) -> String {
+    found.iter().map(|found| format!("{}: {}\n{}", found.key, found.finding, found.case)).collect()
+}
+
+#[test]
+fn the_tcp_module_withstands_a_short_campaign() {
+    let target = Target::bundled().expect("the bundled module");
+    let (progress, found, _) = campaign(&target, 1, 4000);
+    println!("{progress:?}");
+    assert!(found.is_empty(), "{}", told(&found));
+    assert!(progress.edges > 2000 && progress.corpus > 100, "{progress:?}");
+    assert_eq!(progress.unconfirmed, 0, "{progress:?}");
+}
+
+/// Whatever was once found in the modules of this repository stays found, and mended.
+#[test]
+fn what_was_found_once_is_mended() {
+    for (folder, target) in [("tcp", Target::bundled()), ("udp", Target::bundled_udp())] {
+        let checker = Checker::new(target.expect("a bundled module"), 1, Vec::new(), None);
+        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(folder);
+        for entry in std::fs::read_dir(&cases).into_iter().flatten() {
+            let path = entry.expect("a file").path();
+            let text = std::fs::read_to_string(&path).expect("a text");
+            let case: Case = text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let finding = checker.whole(&case).map(|finding| finding.to_string());
+            assert_eq!(finding, None, "{}", path.display());
+        }
+    }
+}
