@@ -358,25 +358,35 @@ impl fmt::Display for Overrun {
 
 /// The innermost frame that says something.
 fn at(frames: &[Frame], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match frames.iter().find(|frame| !frame.is_of_panicking()) {
+    match telling(frames).first() {
         Some(frame) => write!(f, ", in {frame}"),
         None => Ok(()),
     }
 }
 
+/// The frames from where the module's own code went wrong, innermost first: without the machinery of panics and without the
+/// language's library in front of it. All frames where that leaves nothing.
+pub(crate) fn telling(frames: &[Frame]) -> &[Frame] {
+    let after_panic = frames.iter().rposition(Frame::is_of_panicking).map_or(0, |last| last + 1);
+    let own = |frame: &Frame| !frame.is_of_library();
+    let first = frames.iter().skip(after_panic).position(own);
+    first.and_then(|first| frames.get(after_panic + first..)).unwrap_or(frames)
+}
+
 impl Frame {
     /// Whether it belongs to the machinery of panics, which says nothing about the cause.
     fn is_of_panicking(&self) -> bool {
-        [
-            "core::panicking",
-            "core::option::",
-            "core::result::",
-            "core::slice::",
-            "rust_begin_unwind",
-            "__rustc",
-        ]
-        .iter()
-        .any(|part| self.function.contains(part))
+        let parts = ["core::panicking", "rust_begin_unwind", "__rustc"];
+        parts.iter().any(|part| self.function.contains(part))
+            || self.file.as_ref().is_some_and(|file| file.ends_with("core/src/panicking.rs"))
+    }
+
+    /// Whether it is the language's library, by its file or, where that is not known, by its name.
+    fn is_of_library(&self) -> bool {
+        let (crates, files) =
+            (["core::", "alloc::", "std::"], ["core/src/", "alloc/src/", "std/src/", "core_arch/src/"]);
+        crates.iter().any(|name| self.function.trim_start_matches(['<', '&']).starts_with(name))
+            || self.file.as_ref().is_some_and(|file| files.iter().any(|part| file.contains(part)))
     }
 }
 

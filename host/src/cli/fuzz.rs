@@ -51,8 +51,8 @@ fn campaign(arguments: &Fuzz) -> anyhow::Result<ExitCode> {
     let target = target(file.as_deref(), start)?;
     let folder = arguments.corpus.clone().unwrap_or_else(temporary);
     let store = Store::open(&folder).with_context(|| folder.display().to_string())?;
-    let mut options = options(arguments, store)?;
-    let (kept, others) = options.store.as_ref().map_or(Ok(Default::default()), Store::corpus)?;
+    let mut options = options(arguments, store.clone())?;
+    let (kept, others) = store.corpus()?;
     let resumed = kept.len();
     options.seeds.splice(0..0, kept);
     if !arguments.ci {
@@ -67,6 +67,9 @@ fn campaign(arguments: &Fuzz) -> anyhow::Result<ExitCode> {
     });
     status.end();
     let found = campaign.found();
+    if let Some(trouble) = store.trouble() {
+        eprintln!("bulkhead: not everything could be kept: {trouble}");
+    }
     if arguments.ci {
         print(&format!("{:#}\n", summary_json(&progress, &found, &folder)))?;
     } else {

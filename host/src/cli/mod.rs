@@ -61,7 +61,10 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
         }
     };
-    watch(arguments.verbose);
+    // A module that is being fuzzed fails all the time; what it was is told by the campaign.
+    let quiet =
+        if matches!(arguments.command, Command::Fuzz(_)) { LevelFilter::OFF } else { LevelFilter::WARN };
+    watch(arguments.verbose, quiet);
     let result = match arguments.command {
         Command::Run(run) => run::run(*run),
         Command::Stat(stat) => stat::stat(&stat),
@@ -88,9 +91,9 @@ pub(crate) fn main() -> ExitCode {
 }
 
 /// Shows on standard error what the program says of itself: warnings, and more of it the more it is asked for.
-fn watch(verbose: u8) {
+fn watch(verbose: u8, quiet: LevelFilter) {
     let level = match verbose {
-        0 => LevelFilter::WARN,
+        0 => quiet,
         1 => LevelFilter::INFO,
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::sync::Arc;
 
-use crate::fault::{Budget, Fault, Frame};
+use crate::fault::{Budget, Fault, Frame, telling};
 
 /// Frames of a backtrace that tell one bug from another.
 const FRAMES: usize = 3;
@@ -112,18 +112,9 @@ fn fault_key(fault: &Fault) -> String {
         Fault::Refused(_) => "refused".into(),
         Fault::Ended => "ended".into(),
     };
-    let telling = |frame: &&Frame| !is_machinery(&frame.function);
     let frames: Vec<&str> =
-        fault.frames().iter().filter(telling).take(FRAMES).map(|frame| last_parts(&frame.function)).collect();
+        telling(fault.frames()).iter().take(FRAMES).map(|frame| last_parts(&frame.function)).collect();
     format!("{what}-{}", frames.join("-"))
-}
-
-/// Whether a function belongs to the language's own library: where a panic passes through, and says nothing of its cause.
-fn is_machinery(function: &str) -> bool {
-    let plain = function.trim_start_matches(['<', '&']);
-    ["core::", "alloc::", "std::", "rust_begin_unwind", "__rust", "compiler_builtins"]
-        .iter()
-        .any(|prefix| plain.starts_with(prefix))
 }
 
 /// A function's name without the crates and modules that it lies in, but for the last.

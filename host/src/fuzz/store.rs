@@ -6,16 +6,18 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::campaign::Found;
 use super::case::Case;
 use super::check::Checker;
 use super::trace::Trace;
 
-/// A directory of a campaign. What cannot be written is told once, and the campaign goes on.
+/// A directory of a campaign. What cannot be written is remembered, and the campaign goes on.
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
+    trouble: Arc<Mutex<Option<String>>>,
 }
 
 /// Files that are read back at most.
@@ -32,13 +34,26 @@ impl Store {
         for part in ["corpus", "findings"] {
             fs::create_dir_all(folder.join(part))?;
         }
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self { folder: folder.to_owned(), trouble: Arc::default() })
     }
 
     /// Where it is.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The first thing that could not be written, if there was one.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn complain(&self, path: &Path, result: io::Result<()>) {
+        if let Err(error) = result {
+            let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            trouble.get_or_insert_with(|| format!("{}: {error}", path.display()));
+        }
     }
 
     /// The cases that were kept, ordered by name, and how many files are none.
@@ -54,7 +69,7 @@ impl Store {
         let text = case.to_string();
         let path = self.folder.join("corpus").join(name(&text));
         if !path.exists() {
-            complain(&path, write(&path, text.as_bytes()));
+            self.complain(&path, write(&path, text.as_bytes()));
         }
     }
 
@@ -94,13 +109,7 @@ impl Store {
             .and_then(|()| write(&folder.join("case.txt"), found.case.to_string().as_bytes()))
             .and_then(|()| write(&folder.join("report.txt"), text.as_bytes()))
             .and_then(|()| write(&folder.join("wire.pcap"), &trace.pcap()));
-        complain(&folder, written);
-    }
-}
-
-fn complain(path: &Path, result: io::Result<()>) {
-    if let Err(error) = result {
-        tracing::warn!(path = %path.display(), %error, "cannot be written");
+        self.complain(&folder, written);
     }
 }
 

@@ -23,7 +23,7 @@ const FAIR: u64 = 128;
 /// Without coverage: cases that are kept to be changed, at random.
 const BLIND: usize = 256;
 /// One run in so many is compared in other instances, though it has shown nothing new.
-const COMPARED: u64 = 4096;
+const COMPARED: u64 = 512;
 
 /// A thread's own.
 pub(super) struct Worker<'c> {

@@ -1,0 +1,53 @@
+//! Classic bugs are found from an empty corpus, in few runs with a fixed seed: each kind by the eyes that are made for it.
+
+use std::path::Path;
+
+use bulkhead::fuzz::{Campaign, Options, Target};
+use bulkhead_wit::Setting;
+use planted_core::{Bug, SETTING};
+
+/// Runs until the first finding, and its name.
+fn find(target: &Target, bug: Bug, runs: u64) -> Option<(u64, String)> {
+    let options = Options {
+        seed: 1,
+        runs: Some(runs),
+        until_found: true,
+        settings: vec![Setting { key: SETTING, value: bug as u64 + 1 }],
+        ..Options::default()
+    };
+    let mut campaign = Campaign::new(target.clone(), options);
+    campaign.run(|_| true);
+    campaign.found().first().map(|found| (found.runs, found.key.clone()))
+}
+
+fn target() -> Target {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/planted-guest.wasm");
+    Target::from_file(&path).expect("`cargo xtask guests` builds it")
+}
+
+#[test]
+fn bugs_that_need_little_are_found_quickly() {
+    let target = target();
+    for (bug, name) in [
+        (Bug::OptionLength, "panic-unchecked-options"),
+        (Bug::UrgentPointer, "panic-urgent"),
+        (Bug::ZeroLength, "hang-endless-options"),
+        (Bug::MssZero, "panic-count-segments"),
+        (Bug::PredictableIsn, "predictable-isn"),
+        (Bug::DoubleFree, "panic-free"),
+        (Bug::SackUnderflow, "panic-sack"),
+    ] {
+        let (_, key) = find(&target, bug, 3000).unwrap_or_else(|| panic!("{} is not found", bug.name()));
+        assert!(key.starts_with(name), "{}: {key}", bug.name());
+    }
+}
+
+#[test]
+fn slow_bugs_that_need_much_are_found() {
+    let target = target();
+    for bug in [Bug::FragmentOverlap, Bug::WindowScale, Bug::OutOfOrder, Bug::NoTimer] {
+        let found = find(&target, bug, 100_000);
+        println!("{}: {found:?}", bug.name());
+        assert!(found.is_some(), "{} is not found", bug.name());
+    }
+}
