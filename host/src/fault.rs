@@ -378,15 +378,14 @@ impl Frame {
     fn is_of_panicking(&self) -> bool {
         let parts = ["core::panicking", "rust_begin_unwind", "__rustc"];
         parts.iter().any(|part| self.function.contains(part))
-            || self.file.as_ref().is_some_and(|file| file.ends_with("core/src/panicking.rs"))
+            || self.file.as_ref().is_some_and(|file| file.ends_with("library/core/src/panicking.rs"))
     }
 
     /// Whether it is the language's library, by its file or, where that is not known, by its name.
     fn is_of_library(&self) -> bool {
-        let (crates, files) =
-            (["core::", "alloc::", "std::"], ["core/src/", "alloc/src/", "std/src/", "core_arch/src/"]);
+        let crates = ["core::", "alloc::", "std::"];
         crates.iter().any(|name| self.function.trim_start_matches(['<', '&']).starts_with(name))
-            || self.file.as_ref().is_some_and(|file| files.iter().any(|part| file.contains(part)))
+            || self.file.as_ref().is_some_and(|file| file.starts_with("library/"))
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::ip::{self, Fragment};
 use alloc::vec::Vec;
 use bulkhead_wit::limits::{HOLD_BYTES, HOLD_TIME, HOLDS, HOLDS_BYTES, ISLANDS};
+use bulkhead_wit::registry::protocol;
 use bulkhead_wit::{Address, Event, Hold, NEVER, Outputs, Place, Segment, Source, Target, Time};
 
 /// A datagram in the making.
@@ -45,6 +46,11 @@ impl Fragments {
         else {
             return false;
         };
+        // RFC 791 3.2: the protocol is part of an IPv4 datagram's name, and others' fragments are none of ours. IPv6's
+        // identification stands alone, and what comes first in the datagram need not be UDP.
+        if source.is_v4() && fragment.protocol != protocol::UDP {
+            return false;
+        }
         // RFC 8200 4.5: all but the last are multiples of eight. The first one holds the whole UDP header.
         let length = segment.payload;
         let is_sane = length > 0

@@ -111,6 +111,7 @@ fn fault_key(fault: &Fault) -> String {
         Fault::Broken(broken) => return format!("rule-{}-{}", broken.rule.number(), broken.rule.name()),
         Fault::Refused(_) => "refused".into(),
         Fault::Ended => "ended".into(),
+        Fault::Lost(_) => "lost".into(),
     };
     let frames: Vec<&str> =
         telling(fault.frames()).iter().take(FRAMES).map(|frame| last_parts(&frame.function)).collect();

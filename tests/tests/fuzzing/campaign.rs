@@ -25,6 +25,27 @@ fn the_tcp_module_withstands_a_short_campaign() {
     assert_eq!(progress.unconfirmed, 0, "{progress:?}");
 }
 
+#[test]
+fn the_udp_module_withstands_a_short_campaign() {
+    let target = Target::bundled_udp().expect("the bundled module");
+    let (progress, found, _) = campaign(&target, 1, 2000);
+    assert!(found.is_empty(), "{}", told(&found));
+    assert!(progress.edges > 500 && progress.unconfirmed == 0, "{progress:?}");
+}
+
+/// The same seed and number of runs are the same campaign, whatever the clock says.
+#[test]
+fn twice_is_the_same() {
+    let target = Target::bundled().expect("the bundled module");
+    let once = || {
+        let mut campaign =
+            Campaign::new(target.clone(), Options { seed: 9, runs: Some(400), ..Options::default() });
+        let progress = campaign.run(|_| true);
+        (progress.runs, progress.edges, campaign.corpus())
+    };
+    assert_eq!(once(), once());
+}
+
 /// Whatever was once found in the modules of this repository stays found, and mended.
 #[test]
 fn what_was_found_once_is_mended() {

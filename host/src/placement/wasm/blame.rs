@@ -62,8 +62,12 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
     frames
 }
 
-/// A source path without what is particular to the machine that built the module.
+/// A source path without what is particular to the machine that built the module. The language's own library keeps its
+/// name in front.
 fn short(path: &str) -> String {
+    if let Some((_, within)) = path.split_once("/library/") {
+        return format!("library/{within}");
+    }
     let parts: Vec<&str> = path.rsplit('/').take(4).collect();
     parts.into_iter().rev().collect::<Vec<_>>().join("/")
 }
