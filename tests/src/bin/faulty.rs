@@ -14,8 +14,10 @@ use bulkhead::supervise::Factory;
 use bulkhead_wit::{Config, Description, Inputs, Outputs, Summary, Time};
 use hostile_core::{Defect, SETTING, TARGET};
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
@@ -123,23 +125,24 @@ enum Seen {
     WentOn,
 }
 
+/// When the last answer came that was right, on any connection.
+type LastGood = Arc<Mutex<Instant>>;
+
 async fn traffic(server: &Net, client: &Net) -> io::Result<()> {
     let local = ([10, 9, 0, 1], 7).into();
     let listener = server.listen(local)?;
     tokio::spawn(echo(listener));
+    let last_good: LastGood = Arc::new(Mutex::new(Instant::now()));
     let mut talking = JoinSet::new();
     for number in 0..CONNECTIONS {
         let stream = client.connect(local).await?;
-        talking.spawn(talk(stream, number));
+        talking.spawn(talk(stream, number, Arc::clone(&last_good)));
     }
     tell("ready", "");
-    let begun = Instant::now();
+    let probing = tokio::spawn(again(server.clone(), client.clone(), local, last_good));
     let (mut told, mut wrong, mut silent, mut went_on) = (0, 0, 0, 0);
-    let mut last_good = begun;
-    while let Some(talked) = talking.join_next().await {
-        let (seen, good) = talked?;
-        last_good = last_good.max(good);
-        match seen {
+    while let Some(seen) = talking.join_next().await {
+        match seen? {
             Seen::Told => told += 1,
             Seen::Wrong => wrong += 1,
             Seen::Silent => silent += 1,
@@ -151,17 +154,24 @@ async fn traffic(server: &Net, client: &Net) -> io::Result<()> {
         &format!("{told} told, {silent} silent, {wrong} with wrong bytes, {went_on} went on"),
     );
     if silent == 0 {
-        again(client, local, last_good).await;
         let stat = server.stat();
-        if let Some(incident) = stat.incidents.first() {
-            tell("fault", &incident.fault.report());
+        match stat.incidents.first() {
+            Some(incident) => {
+                tell("fault", &incident.fault.report());
+                tell("back", &probing.await?);
+            }
+            None => tell("back", "never away"),
         }
     }
     Ok(())
 }
 
-/// Connects until a connection works again, and tells how long that is after the last answer before the fault.
-async fn again(client: &Net, local: std::net::SocketAddr, last_good: Instant) {
+/// Waits for the fault and connects until a connection works again: how long that is after the last good answer.
+async fn again(server: Net, client: Net, local: SocketAddr, last_good: LastGood) -> String {
+    while server.stat().faults == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let last_good = *last_good.lock().unwrap_or_else(PoisonError::into_inner);
     while last_good.elapsed() < PATIENCE * 2 {
         let attempt = async {
             let mut stream = client.connect(local).await?;
@@ -169,11 +179,11 @@ async fn again(client: &Net, local: std::net::SocketAddr, last_good: Instant) {
             stream.read_exact(&mut [0; 5]).await
         };
         if matches!(timeout(PATIENCE, attempt).await, Ok(Ok(_))) {
-            return tell("back", &format!("{:.2} ms", last_good.elapsed().as_secs_f64() * 1e3));
+            return format!("{:.1} ms", last_good.elapsed().as_secs_f64() * 1e3);
         }
-        sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(1)).await;
     }
-    tell("back", "never");
+    "never".to_owned()
 }
 
 async fn echo(listener: TcpListener) {
@@ -189,9 +199,8 @@ async fn echo(listener: TcpListener) {
     }
 }
 
-/// Messages that only this connection has, there and back, until something happens: what, and when all was well last.
-async fn talk(mut stream: TcpStream, number: u8) -> (Seen, Instant) {
-    let mut good = Instant::now();
+/// Messages that only this connection has, there and back, until something happens.
+async fn talk(mut stream: TcpStream, number: u8, last_good: LastGood) -> Seen {
     for round in 0..400_u32 {
         let message = vec![number.wrapping_mul(61).wrapping_add(round as u8); MESSAGE];
         let mut back = vec![0; MESSAGE];
@@ -200,13 +209,13 @@ async fn talk(mut stream: TcpStream, number: u8) -> (Seen, Instant) {
             stream.read_exact(&mut back).await
         };
         match timeout(PATIENCE, exchange).await {
-            Err(_) => return (Seen::Silent, good),
-            Ok(Err(_)) => return (Seen::Told, good),
-            Ok(Ok(_)) if back != message => return (Seen::Wrong, good),
-            Ok(Ok(_)) => good = Instant::now(),
+            Err(_) => return Seen::Silent,
+            Ok(Err(_)) => return Seen::Told,
+            Ok(Ok(_)) if back != message => return Seen::Wrong,
+            Ok(Ok(_)) => *last_good.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now(),
         }
     }
-    (Seen::WentOn, good)
+    Seen::WentOn
 }
 
 /// An instance whose notes are looked at for what it should not know.
