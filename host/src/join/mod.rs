@@ -5,7 +5,7 @@
 //! whatever the module asked for is sent, or refused as a whole.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 
 use bulkhead_wit::{How, Send, limits};
 
@@ -255,13 +255,7 @@ impl Join {
         cut.identification = self.take_identifications(layout, frames);
         self.counters.segmented += 1;
         let mut bytes = 0;
-        let taken = segment::segment(header, layout, cut, &mut |parts| {
-            let taken = device.transmit(parts, Offload::default())?;
-            if taken {
-                bytes += parts.iter().map(|part| part.len() as u32).sum::<u32>();
-            }
-            Ok(taken)
-        })?;
+        let taken = segment::segment(header, layout, cut, &mut counting(device, &mut bytes))?;
         Ok(Joined { frames: taken as u32, dropped: frames.saturating_sub(taken) as u32, bytes })
     }
 
@@ -280,18 +274,13 @@ impl Join {
         self.counters.fragmented += 1;
         let datagram = Datagram { header, layout, payload, length, identification: self.identification_v6 };
         let mut bytes = 0;
-        let (frames, taken) = fragment::fragment(datagram, mtu, &mut |parts| {
-            let taken = device.transmit(parts, Offload::default())?;
-            if taken {
-                bytes += parts.iter().map(|part| part.len() as u32).sum::<u32>();
-            }
-            Ok(taken)
-        })
-        .map_err(|error| match error.kind() {
-            // Headers alone fill the link's frames.
-            io::ErrorKind::InvalidInput => JoinError::TooLong { length: layout.length + length, mtu },
-            _ => error.into(),
-        })?;
+        let (frames, taken) = fragment::fragment(datagram, mtu, &mut counting(device, &mut bytes)).map_err(
+            |error| match error.kind() {
+                // Headers alone fill the link's frames.
+                io::ErrorKind::InvalidInput => JoinError::TooLong { length: layout.length + length, mtu },
+                _ => error.into(),
+            },
+        )?;
         Ok(Joined { frames: taken as u32, dropped: (frames - taken) as u32, bytes })
     }
 
@@ -318,6 +307,15 @@ fn transmit<const N: usize>(
         return Err(io::ErrorKind::InvalidInput.into());
     }
     device.transmit(parts.as_slice(), offload)
+}
+
+/// Sends frames as they are, and counts the bytes of those that were taken.
+fn counting(device: &mut dyn Device, bytes: &mut u32) -> impl FnMut(&[IoSlice<'_>]) -> io::Result<bool> {
+    move |parts| {
+        let taken = device.transmit(parts, Offload::default())?;
+        *bytes += u32::from(taken) * parts.iter().map(|part| part.len() as u32).sum::<u32>();
+        Ok(taken)
+    }
 }
 
 /// How a send becomes frames.

@@ -1,6 +1,7 @@
 //! Two stacks that see each other.
 
 use bulkhead::net::{Builder, Driver, Net, PairDevice, TcpListener, TcpStream, pair};
+use bulkhead_wit::{Config, Description, Inputs, Module, Outputs, Summary, Time};
 use std::net::SocketAddr;
 
 pub(crate) const SERVER: &str = "10.9.0.1:7000";
@@ -49,4 +50,30 @@ pub(crate) fn pattern(length: usize, seed: u64) -> Vec<u8> {
     .flatten()
     .take(length)
     .collect()
+}
+
+/// A module with a weak spot: it panics over inputs that this says are fatal.
+pub(crate) struct Fragile<M>(pub(crate) M, pub(crate) fn(&Inputs<'_>) -> bool);
+
+impl<M: Module> Module for Fragile<M> {
+    fn describe(&self) -> Description {
+        self.0.describe()
+    }
+
+    fn start(&mut self, config: &Config) -> Result<(), String> {
+        self.0.start(config)
+    }
+
+    fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) {
+        assert!(!(self.1)(inputs), "the weak spot");
+        self.0.step(inputs, outputs);
+    }
+
+    fn save(&self) -> Vec<u8> {
+        self.0.save()
+    }
+
+    fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, String> {
+        self.0.load(config, now, state)
+    }
 }

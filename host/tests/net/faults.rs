@@ -1,11 +1,11 @@
 //! What applications see when the module fails.
 
-use super::common::{SERVER, address, builder, connected};
+use super::common::{Fragile, SERVER, address, builder, connected};
 use bulkhead::Fault;
 use bulkhead::net::pair;
 use bulkhead::placement::native::Native;
 use bulkhead_tcp::Tcp;
-use bulkhead_wit::{Call, Config, Description, Inputs, Module, Outputs, Setting, Summary, Time};
+use bulkhead_wit::{Call, Inputs, Setting};
 use std::error::Error;
 use std::io::{self, ErrorKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,35 +13,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// The setting that kills.
 const FATAL: u16 = 9999;
 
-/// TCP with a weak spot.
-struct Fragile(Tcp);
-
-impl Module for Fragile {
-    fn describe(&self) -> Description {
-        self.0.describe()
-    }
-
-    fn start(&mut self, config: &Config) -> Result<(), String> {
-        self.0.start(config)
-    }
-
-    fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) {
-        let is_fatal = |call: &Call| matches!(call, Call::Set(change) if change.setting.key == FATAL);
-        assert!(!inputs.calls.iter().any(is_fatal), "the weak spot");
-        self.0.step(inputs, outputs);
-    }
-
-    fn save(&self) -> Vec<u8> {
-        self.0.save()
-    }
-
-    fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, String> {
-        self.0.load(config, now, state)
-    }
-}
-
 fn fragile() -> Box<Native> {
-    Box::new(Native::new(Box::new(Fragile(Tcp::new()))))
+    let fatal = |inputs: &Inputs<'_>| {
+        inputs.calls.iter().any(|call| matches!(call, Call::Set(change) if change.setting.key == FATAL))
+    };
+    Box::new(Native::new(Box::new(Fragile(Tcp::new(), fatal))))
 }
 
 fn fault_of(error: &io::Error) -> &Fault {

@@ -1,11 +1,11 @@
 //! Datagram sockets, and several modules side by side.
 
-use super::common::{SERVER, address, builder, connected, pattern};
+use super::common::{Fragile, SERVER, address, builder, connected, pattern};
 use bulkhead::BindOptions;
 use bulkhead::net::{Net, PairDevice, pair};
 use bulkhead::placement::native::Native;
 use bulkhead_udp::Udp;
-use bulkhead_wit::{Config, Description, Inputs, Module, Outputs, Summary, Time};
+use bulkhead_wit::Inputs;
 use std::io::ErrorKind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -115,36 +115,11 @@ async fn to_oneself() {
     assert_eq!(there.recv_from(&mut [0; 8]).await.unwrap(), (2, here.local_addr()));
 }
 
-/// UDP that panics over the message of 13 bytes.
-struct Fragile(Udp);
-
-impl Module for Fragile {
-    fn describe(&self) -> Description {
-        self.0.describe()
-    }
-
-    fn start(&mut self, config: &Config) -> Result<(), String> {
-        self.0.start(config)
-    }
-
-    fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) {
-        assert!(!inputs.messages.iter().any(|message| message.length == 13), "the weak spot");
-        self.0.step(inputs, outputs);
-    }
-
-    fn save(&self) -> Vec<u8> {
-        self.0.save()
-    }
-
-    fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, String> {
-        self.0.load(config, now, state)
-    }
-}
-
 #[tokio::test]
 async fn one_module_fails_and_the_other_goes_on() {
     let (first, second) = pair(1500).unwrap();
-    let fragile = Native::new(Box::new(Fragile(Udp::new())));
+    let of_13 = |inputs: &Inputs<'_>| inputs.messages.iter().any(|message| message.length == 13);
+    let fragile = Native::new(Box::new(Fragile(Udp::new(), of_13)));
     let client = builder(first, "10.9.0.2", 1).beside(Box::new(fragile)).spawn().unwrap();
     let server = both(second, "10.9.0.1", 2);
     let (_listener, mut accepted, mut stream) = connected(&server, &client).await;

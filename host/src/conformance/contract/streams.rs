@@ -237,15 +237,20 @@ pub(super) fn reset(factory: &Factory<'_>) -> Result<String, String> {
     Ok(String::new())
 }
 
+/// Waits for the answer to an open that nobody listens to.
+fn is_refused(pair: &mut Pair, stream: StreamId) -> Result<(), String> {
+    pair.until("the refusal", |pair| match pair.client.is_open(stream) {
+        Ok(false) => Ok(false),
+        Err(StreamError::Ended(reason::REFUSED)) => Ok(true),
+        other => Err(format!("a connection to where nobody listens is told {other:?}")),
+    })
+}
+
 pub(super) fn refused(factory: &Factory<'_>) -> Result<String, String> {
     let mut pair = Pair::new(factory, good_link(), false)?;
     let remote = pair.endpoint(Host::Server, PORT + 1);
     let stream = pair.client.connect(remote, ConnectOptions::default()).map_err(told("connect"))?;
-    pair.until("the refusal", |pair| match pair.client.is_open(stream) {
-        Ok(false) => Ok(false),
-        Err(StreamError::Ended(reason::REFUSED)) => Ok(true),
-        other => Err(format!("a connection to a closed port is told {other:?}")),
-    })?;
+    is_refused(&mut pair, stream)?;
     Ok(String::new())
 }
 
@@ -256,11 +261,7 @@ pub(super) fn unlisten(factory: &Factory<'_>) -> Result<String, String> {
     pair.server.unlisten(listener);
     pair.settle()?;
     let late = pair.connect()?;
-    pair.until("the refusal", |pair| match pair.client.is_open(late) {
-        Ok(false) => Ok(false),
-        Err(StreamError::Ended(reason::REFUSED)) => Ok(true),
-        other => Err(format!("a connection to a former listener is told {other:?}")),
-    })?;
+    is_refused(&mut pair, late)?;
     // What was accepted before lives on.
     exchange(&mut pair, Transfer::both((client, server), 0, BYTES).into(), |_, _| Ok(()))?;
     Ok(String::new())
