@@ -1,7 +1,7 @@
 //! A protocol module as a file: what it is, whether it may be run here, and its machine code.
 //!
 //! [`Artifact::from_bytes`] reads the component's imports, exports and memories before anything is compiled
-//! ([`facts`]), compiles it or takes the machine code from the cache ([`cache`]), links it, and asks it once what it
+//! (`facts`), compiles it or takes the machine code from the cache (`cache`), links it, and asks it once what it
 //! is. Nothing of it runs before it was found to import what its world allows.
 
 mod cache;

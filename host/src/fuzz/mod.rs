@@ -11,7 +11,7 @@
 //! - `generate`, `mutate`: new cases; `coverage`, `corpus`: which of them are worth keeping;
 //! - [`campaign`], with `worker`: the search; [`check`]: the proof, in fresh instances of the module as it was built;
 //! - [`cover`]: what a corpus reaches, by function and by source line;
-//! - [`minimise`]: small cases of large ones; [`store`]: the directory of a campaign; [`trace`]: a run for people.
+//! - [`mod@minimise`]: small cases of large ones; [`store`]: the directory of a campaign; [`trace`]: a run for people.
 
 mod applications;
 pub mod campaign;

@@ -51,6 +51,9 @@ impl Driver {
     ///
     /// # Panics
     /// Outside a tokio runtime, and on one whose I/O is not enabled.
+    ///
+    /// # Cancellation
+    /// Dropped, it takes no more turns: whoever waits for a socket is told that the driver is gone.
     pub async fn run(self) -> io::Result<Summary> {
         let waits = self.waits()?;
         poll_fn(|context| self.poll(context, &waits)).await

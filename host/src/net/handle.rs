@@ -94,6 +94,9 @@ impl Net {
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
+    ///
+    /// # Cancellation
+    /// A dropped connect is reset.
     pub async fn connect_with(&self, remote: SocketAddr, options: ConnectOptions) -> io::Result<TcpStream> {
         let mut stream = self.begin_connect(remote, options)?;
         std::future::poll_fn(|context| stream.poll_opened(context)).await?;
@@ -137,6 +140,9 @@ impl Net {
     ///
     /// # Panics
     /// On a tokio runtime whose timer is not enabled.
+    ///
+    /// # Cancellation
+    /// A dropped connect is reset.
     pub async fn connect_timeout(&self, remote: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
         match tokio::time::timeout(timeout, self.connect(remote)).await {
             Ok(result) => result,

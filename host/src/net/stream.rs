@@ -144,6 +144,9 @@ impl TcpStream {
     ///
     /// # Errors
     /// Why the connection ended.
+    ///
+    /// # Cancellation
+    /// Nothing is taken: it can be dropped at any time.
     pub async fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
         poll_fn(|context| self.poll_peek(context, into)).await
     }
@@ -213,6 +216,9 @@ impl TcpStream {
     ///
     /// # Errors
     /// The stack has ended.
+    ///
+    /// # Cancellation
+    /// Nothing is taken: it can be dropped at any time.
     pub async fn readable(&self) -> io::Result<()> {
         self.ready(Interest::READABLE).await.map(drop)
     }
@@ -221,6 +227,9 @@ impl TcpStream {
     ///
     /// # Errors
     /// The stack has ended.
+    ///
+    /// # Cancellation
+    /// Nothing is taken: it can be dropped at any time.
     pub async fn writable(&self) -> io::Result<()> {
         self.ready(Interest::WRITABLE).await.map(drop)
     }
@@ -229,6 +238,9 @@ impl TcpStream {
     ///
     /// # Errors
     /// The stack has ended.
+    ///
+    /// # Cancellation
+    /// Nothing is taken: it can be dropped at any time.
     pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         poll_fn(|context| self.poll_ready(context, interest)).await
     }

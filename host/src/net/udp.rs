@@ -77,6 +77,9 @@ impl UdpSocket {
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] if it is too long; with one peer, what an ICMP error said of an earlier one
     /// ([`io::ErrorKind::ConnectionRefused`]); the module's fault or the stack's end.
+    ///
+    /// # Cancellation
+    /// A dropped send has sent nothing.
     pub async fn send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
         poll_fn(|context| self.poll_send_to(context, bytes, to)).await
     }
@@ -110,6 +113,9 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As [`send_to`](Self::send_to).
+    ///
+    /// # Cancellation
+    /// A dropped send has sent nothing.
     pub async fn send_between(&self, bytes: &[u8], from: SocketAddr, to: SocketAddr) -> io::Result<usize> {
         poll_fn(|context| {
             self.poll(Side::Write, context, |stack, id| stack.send_to(id, bytes, from.into(), to.into()))
@@ -122,6 +128,9 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As [`send_to`](Self::send_to), and [`io::ErrorKind::NotConnected`] if there is none.
+    ///
+    /// # Cancellation
+    /// A dropped send has sent nothing.
     pub async fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         self.send_to(bytes, self.peer()?).await
     }
@@ -142,6 +151,9 @@ impl UdpSocket {
     /// # Errors
     /// With one peer, what an ICMP error said ([`io::ErrorKind::ConnectionRefused`]); the module's fault or the stack's
     /// end.
+    ///
+    /// # Cancellation
+    /// A dropped receive has taken nothing: the datagram stays.
     pub async fn recv_from(&self, into: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (count, from, _) = poll_fn(|context| self.poll_receive(context, into, false)).await?;
         Ok((count, from.into()))
@@ -176,6 +188,9 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As [`recv_from`](Self::recv_from).
+    ///
+    /// # Cancellation
+    /// A dropped receive has taken nothing: the datagram stays.
     pub async fn recv_between(&self, into: &mut [u8]) -> io::Result<(usize, SocketAddr, SocketAddr)> {
         let (count, from, to) = poll_fn(|context| self.poll_receive(context, into, false)).await?;
         Ok((count, from.into(), to.into()))
@@ -185,6 +200,9 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As [`recv_from`](Self::recv_from).
+    ///
+    /// # Cancellation
+    /// Nothing is taken: it can be dropped at any time.
     pub async fn peek_from(&self, into: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (count, from, _) = poll_fn(|context| self.poll_receive(context, into, true)).await?;
         Ok((count, from.into()))
@@ -194,6 +212,9 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As [`recv_from`](Self::recv_from).
+    ///
+    /// # Cancellation
+    /// A dropped receive has taken nothing: the datagram stays.
     pub async fn recv(&self, into: &mut [u8]) -> io::Result<usize> {
         Ok(self.recv_from(into).await?.0)
     }
@@ -204,6 +225,9 @@ impl UdpSocket {
     ///
     /// # Errors
     /// The stack has ended.
+    ///
+    /// # Cancellation
+    /// Nothing is taken: it can be dropped at any time.
     pub async fn readable(&self) -> io::Result<()> {
         self.ready(Side::Read).await
     }
@@ -212,6 +236,9 @@ impl UdpSocket {
     ///
     /// # Errors
     /// The stack has ended.
+    ///
+    /// # Cancellation
+    /// Nothing is taken: it can be dropped at any time.
     pub async fn writable(&self) -> io::Result<()> {
         self.ready(Side::Write).await
     }
