@@ -204,7 +204,9 @@ impl Checker {
             Err(fault) => return Some(failed("cannot be saved", &fault)),
         };
         let mut fresh = self.target.plain().ok()?;
-        if let Err(fault) = fresh.load(&self.world.config, outcome.now, &saved) {
+        // Settings of a configuration would take the place of those that were saved.
+        let config = Config { settings: Vec::new(), ..self.world.config.clone() };
+        if let Err(fault) = fresh.load(&config, outcome.now, &saved) {
             return Some(failed("is not loaded again", &fault));
         }
         match fresh.save() {
