@@ -255,6 +255,22 @@ fn zero_window_is_probed_until_it_opens() {
 }
 
 #[test]
+fn a_probe_into_a_window_that_has_just_opened_is_no_longer_than_a_datagram() {
+    let (mut host, mut peer, handle) = server();
+    peer.window = 0;
+    peer.says(&mut host, ACK, 0);
+    host.write(handle, 100_000);
+    assert!(host.settle().is_empty());
+    // The window opens in the very step in which the probe is due.
+    peer.window = 65_535;
+    let frame = peer.segment(ACK, 0);
+    host.inject(&frame);
+    let sent = host.at(host.deadline);
+    assert!(!sent.is_empty());
+    assert!(sent.iter().all(|frame| frame.header.len() as u32 + frame.length <= 65_535));
+}
+
+#[test]
 fn our_window_closes_and_opens_without_silliness() {
     let (mut host, mut peer, handle) = server();
     let mut sent = 0;

@@ -8,7 +8,7 @@ use crate::header::options::{Options, sack_length};
 use crate::header::tcp::Flags;
 use crate::limits::{CORK, QUANTUM, RTO_MAX};
 use crate::out::{Context, Payload, Segment};
-use crate::recovery::{Next, Span, Supply};
+use crate::recovery::{Next, SUPER_SEGMENT, Span, Supply};
 use crate::state::State;
 use bulkhead_wit::limits::FRAMES_PER_SEND;
 use bulkhead_wit::{Choosing, Event, How, NEVER, Source};
@@ -146,7 +146,8 @@ fn cut(connection: &Connection, span: Span, mss: u64, room: u64) -> Cut {
     if send.urgent_at > start {
         end = end.min(start + mss);
     }
-    let most = room.min(mss * FRAMES_PER_SEND as u64);
+    // A probe's span is what the window takes, which can be longer than a datagram.
+    let most = room.min(mss * FRAMES_PER_SEND as u64).min(SUPER_SEGMENT.max(mss));
     if end - start.min(end) > most {
         end = start + if most >= mss { most / mss * mss } else { 0 };
     }
