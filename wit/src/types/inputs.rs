@@ -249,7 +249,7 @@ pub struct Decide {
 pub struct Close {
     /// The connection.
     pub connection: Handle,
-    /// How long unacknowledged data may go on, counted from now: 0 resets at once, [`NEVER`] sets no limit.
+    /// How long unacknowledged data may go on, counted from now: 0 resets at once, [`NEVER`](super::NEVER) sets no limit.
     pub linger: Time,
 }
 
