@@ -119,7 +119,7 @@ impl Stack {
         {
             done = self.attempt(device);
         }
-        done.and_then(|()| self.checkpoint()).or_else(|fault| self.fail(fault))
+        done.and_then(|()| self.checkpoint()).or_else(|fault| self.mend(fault, device))
     }
 
     /// Record, step, inspect, and carry out: after a fault nothing has changed but the instance.

@@ -202,7 +202,7 @@ fn a_source_of_poison_is_not_heard_for_a_while() {
             Tcp { source: (source, port), destination: (ours, 80), seq: 1, ack: 0, flags: SYN | ACK };
         device.inject(&segment.frame(b""), Offload::default());
         stack.turn(now, &mut device).expect("served on");
-        (stack.fault_count(), stack.door_counters().throttled, stack.split_counters().passed)
+        (stack.fault_figures().faults, stack.door_counters().throttled, stack.split_counters().passed)
     };
     let (bad, good) = ([10, 0, 0, 9], [10, 0, 0, 8]);
     for strike in 1..=u64::from(STRIKES) {

@@ -10,6 +10,7 @@
 //! - [`page`]: generates docs/conformance.md;
 //! - [`privileged`]: builds what needs root, and runs it so that it ends with us;
 //! - [`policy`]: what we may depend on;
+//! - [`recovery`]: faults of every kind under load, and what is lost;
 //! - [`leftovers`]: whether tests have cleaned up;
 //! - [`toolchain`]: finds, or installs, a compiler for them;
 //! - [`packages`]: installs what is missing by its Debian name;
@@ -26,6 +27,7 @@ mod packages;
 mod page;
 mod policy;
 mod privileged;
+mod recovery;
 mod shell;
 mod test;
 mod toolchain;
@@ -42,6 +44,7 @@ cargo xtask goodput [--quick]  goodput against loss and round trip, beside the k
 cargo xtask interop [--quick]  the stack against Linux, smoltcp and itself, with real programs, over a link with faults
 cargo xtask conformance-page   generate docs/conformance.md: scripts, contract, packetdrill, interop
 cargo xtask faults [--json]    what a defect of the TCP module does in each placement: who dies, what is corrupted
+cargo xtask recovery [--quick] a thousand faults of every kind under load: what is lost, how long recoveries take
 cargo xtask guests [--force]   build every protocol module into <target>/guests/<name>.wasm
 cargo xtask policy             check licences and sources of all dependencies
 cargo xtask help               this text
@@ -84,6 +87,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
         "goodput" => goodput::measure(rest),
         "interop" => interop::run(rest),
         "conformance-page" => flag(rest, "").and_then(|_| page::generate()),
+        "recovery" => recovery::measure(rest),
         "policy" => flag(rest, "").and_then(|_| policy::check()),
         "guests" => guests::build_all(flag(rest, "--force")?),
         "help" | "--help" | "-h" => {

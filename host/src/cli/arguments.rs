@@ -237,6 +237,11 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE")]
     pub(super) record: Option<PathBuf>,
 
+    /// Write a report of each failure of the module into this folder, with a recording that does it again; the newest are kept,
+    /// at most 32 and 256 MiB. They are yours alone (mode 0600), and hold no application's bytes
+    #[arg(long, value_name = "DIR")]
+    pub(super) reports: Option<PathBuf>,
+
     /// Keep what the module was given since its last checkpoint in memory; off saves some percent, and loses every
     /// connection when the module fails
     #[arg(long, value_enum, default_value_t = Switch::On)]

@@ -9,6 +9,7 @@ use bulkhead::ListenOptions;
 use bulkhead::device::Device;
 use bulkhead::device::shard::shards;
 use bulkhead::net::{Builder, ConnectionInfo, Driver, Net, Summary, TcpListener};
+use bulkhead::supervise::Reporter;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -61,8 +62,15 @@ impl Stacks {
         Ok(stacks)
     }
 
-    /// The stack is recorded into a file of its own, if that is asked for.
+    /// The stack is recorded into a file of its own, and its faults are reported, if that is asked for.
     fn recorded(&mut self, run: &Run, builder: Builder) -> anyhow::Result<Builder> {
+        let builder = match &run.reports {
+            None => builder,
+            Some(folder) => {
+                let failed = || format!("{}: cannot write reports there", folder.display());
+                builder.report_to(Reporter::new(folder).with_context(failed)?)
+            }
+        };
         let Some(path) = &run.record else { return Ok(builder) };
         let recording = capture::recording(&device::numbered(path, self.recordings.len()))?;
         self.recordings.push(recording.clone());

@@ -44,6 +44,8 @@ fn figures(summary: &Summary) -> Value {
         "steps": summary.steps, "module_ns": ns(summary.module_time),
         "longest_gap_ns": ns(summary.longest_gap), "drops": summary.drops,
         "device_errors": summary.device_errors, "faults": summary.faults, "memory": summary.memory,
+        "faults_recovered": summary.recoveries.recovered, "faults_connections_lost": summary.recoveries.streams,
+        "recovery_max_ns": summary.recoveries.recovery_ns_max,
         "checkpoints": summary.recording.checkpoints, "checkpoint_bytes": summary.recording.checkpoint_bytes,
         "checkpoint_ns": summary.recording.checkpoint_ns, "recording_memory": summary.recording.memory,
     })

@@ -14,7 +14,7 @@ use crate::placement::Instance;
 use crate::placement::process::{Launch, Process};
 use crate::stack::{Options, Stack};
 use crate::streams::Sizes;
-use crate::supervise::Factory;
+use crate::supervise::{Factory, Reporter};
 use bulkhead_wit::{Address, Prefix, Setting};
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -45,6 +45,7 @@ pub struct Builder {
     busy_poll: Duration,
     recording: bool,
     record_to: Option<Box<dyn Write + Send>>,
+    reporter: Option<Reporter>,
 }
 
 impl Builder {
@@ -71,6 +72,7 @@ impl Builder {
             busy_poll: Duration::ZERO,
             recording: true,
             record_to: None,
+            reporter: None,
         }
     }
 
@@ -82,8 +84,9 @@ impl Builder {
         self
     }
 
-    /// The module as a component, to run in the sandbox. When it fails, open streams are told so, and a fresh instance
-    /// serves on with the same listeners, as long as [`supervise`](crate::supervise) allows.
+    /// The module as a component, to run in the sandbox. When it fails, a fresh instance goes on where it was, without the input
+    /// that has killed it; where that cannot be, open streams are told so, and the fresh instance serves on with the same
+    /// listeners. See [`supervise`](crate::supervise).
     #[cfg(feature = "wasm")]
     #[must_use]
     pub fn artifact(mut self, artifact: Artifact) -> Self {
@@ -196,6 +199,13 @@ impl Builder {
         self
     }
 
+    /// Who writes a report of each fault of the first module.
+    #[must_use]
+    pub fn report_to(mut self, reporter: Reporter) -> Self {
+        self.reporter = Some(reporter);
+        self
+    }
+
     /// The longest datagram in bytes; the device's own if it is not said.
     #[must_use]
     pub fn mtu(mut self, mtu: u32) -> Self {
@@ -270,6 +280,9 @@ impl Builder {
         let mut stack = started(instance, self.factory, options.clone(), &mut router)?;
         if let Some(to) = self.record_to {
             stack.record_to(to)?;
+        }
+        if let Some(reporter) = self.reporter {
+            stack.report_to(reporter);
         }
         let mut beside = Vec::new();
         for (number, (instance, factory)) in self.beside.into_iter().enumerate() {

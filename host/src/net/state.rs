@@ -12,6 +12,7 @@ use crate::error::StreamError;
 use crate::record::Figures;
 use crate::stack::{BindOptions, DoorCounters, ListenOptions, ListenerId, SocketId, Stack, StreamId};
 use crate::streams::Readiness;
+use crate::supervise::FaultFigures;
 use crate::swap::{Newcomer, Rehearsal, ShadowReport, SwapError, Swapped};
 use bulkhead_wit::registry::protocol;
 use bulkhead_wit::{Endpoint, Handle, NEVER, Time};
@@ -537,6 +538,10 @@ impl State {
                 .fold(DoorCounters::default(), |all, stack| all.plus(*stack.door_counters())),
             faults: modules.iter().map(|module| module.faults).sum(),
             memory: self.modules().map(Stack::memory).sum(),
+            recoveries: self
+                .modules()
+                .map(Stack::fault_figures)
+                .fold(FaultFigures::default(), FaultFigures::plus),
             recording: self.modules().map(Stack::recording_figures).fold(Figures::default(), Figures::plus),
             modules,
             incidents: self.modules().flat_map(Stack::incidents).cloned().collect(),

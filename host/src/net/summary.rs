@@ -4,7 +4,7 @@ use super::info::Census;
 use crate::fault::Fault;
 use crate::record::Figures;
 use crate::stack::{DoorCounters, Stack};
-use crate::supervise::Incident;
+use crate::supervise::{FaultFigures, Incident};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub struct Summary {
     pub fault: Option<Arc<Fault>>,
     /// Bytes that streams and arrived frames hold, and buffers kept for them.
     pub memory: usize,
+    /// How often the modules failed, and what came of it.
+    pub recoveries: FaultFigures,
     /// What recording has cost.
     pub recording: Figures,
     /// Each module on its own, the first one in front.
@@ -77,7 +79,7 @@ impl ModuleSummary {
             name: stack.description().name.clone(),
             steps: cost.steps,
             time: Duration::from_nanos(cost.wall_ns),
-            faults: stack.fault_count(),
+            faults: stack.fault_figures().faults,
             fault: stack.fault().cloned(),
         }
     }
@@ -113,6 +115,7 @@ impl Summary {
         self.incidents.extend(other.incidents);
         self.fault = self.fault.or(other.fault);
         self.memory += other.memory;
+        self.recoveries = self.recoveries.plus(other.recoveries);
         self.recording = self.recording.plus(other.recording);
         self.modules.extend(other.modules);
         self
@@ -141,7 +144,8 @@ impl fmt::Display for Summary {
             self.device_errors,
         )?;
         if self.faults > 0 {
-            write!(f, ", {} faults", self.faults)?;
+            let FaultFigures { recovered, streams, .. } = self.recoveries;
+            write!(f, ", {} faults ({recovered} recovered, {streams} connections lost)", self.faults)?;
         }
         match &self.fault {
             Some(fault) => write!(f, "; failed: {fault}"),

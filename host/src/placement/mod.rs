@@ -47,6 +47,11 @@ pub trait Instance: Send {
     /// What its steps have cost so far.
     fn cost(&self) -> StepCost;
 
+    /// Whether a failed instance can have harmed nothing but itself, so that another one may go on where it was.
+    fn is_behind_a_wall(&self) -> bool {
+        true
+    }
+
     /// Which module it is and where it runs, for recordings and reports.
     fn identity(&self) -> Identity {
         Identity::default()

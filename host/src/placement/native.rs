@@ -81,6 +81,10 @@ impl Instance for Native {
         self.cost
     }
 
+    fn is_behind_a_wall(&self) -> bool {
+        false
+    }
+
     fn identity(&self) -> Identity {
         Identity { hash: None, placement: "native".into() }
     }

@@ -22,7 +22,7 @@ pub(crate) enum Base {
 }
 
 /// A bounded recording. Its memory is used again from checkpoint to checkpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Memory {
     base: Base,
     /// Steps before the base.
@@ -82,6 +82,11 @@ impl Memory {
             self.give_up();
         }
         (!self.is_broken).then_some(Tail(&mut self.entries))
+    }
+
+    /// The last step failed: nothing of it is kept.
+    pub(super) fn forget_last(&mut self) {
+        self.entries.truncate(self.last);
     }
 
     /// Where to begin, and the entries since; `None` where the recording is no use.

@@ -24,7 +24,7 @@ mod show;
 use crate::fault::Fault;
 use crate::stack::Stack;
 use bulkhead_wit::encoding::{encode_outputs, hash_bytes, hash_outputs};
-use bulkhead_wit::{Config, Inputs, Outputs, Time};
+use bulkhead_wit::{Config, Handle, Inputs, Outputs, Time};
 pub use entry::{Entry, Failure, Malformed, Saved};
 use file::Stream;
 pub use file::{FORMAT, Header};
@@ -76,6 +76,12 @@ pub(crate) struct Recorder {
     /// Outputs, on their way to a hash.
     encoded: Vec<u8>,
     steps: u64,
+    /// The time of the step that was begun last.
+    now: Time,
+    /// Nothing has come of it yet.
+    is_under_way: bool,
+    /// Time and next deadline's owner of the last step that was carried out.
+    last: (Time, Handle),
     /// The module time at which a checkpoint is due.
     due: Time,
     /// Connections that there were when a checkpoint took too long.
@@ -100,6 +106,9 @@ impl Recorder {
             scratch: Vec::new(),
             encoded: Vec::new(),
             steps: 0,
+            now: 0,
+            is_under_way: false,
+            last: (0, Handle::INSTANCE),
             due: limits::INTERVAL,
             denied: None,
             figures: Figures::default(),
@@ -133,6 +142,8 @@ impl Recorder {
     /// What a step is about to be given.
     #[inline]
     pub(crate) fn step(&mut self, inputs: &Inputs<'_>) {
+        self.now = inputs.now;
+        self.is_under_way = true;
         if self.is_on() {
             if let Some(memory) = &mut self.memory {
                 memory.begin_step();
@@ -145,6 +156,8 @@ impl Recorder {
     #[inline]
     pub(crate) fn outputs(&mut self, outputs: &Outputs) {
         self.steps += 1;
+        self.is_under_way = false;
+        self.last = (self.now, outputs.deadline_of);
         if self.is_on() {
             // In one piece it is hashed faster than field by field.
             self.encoded.clear();
@@ -159,6 +172,30 @@ impl Recorder {
         let outputs = matches!(fault, Fault::Broken(_)).then(|| hash_outputs(outputs));
         let text = fault.report();
         self.write(|to| entry::put_fault(Failure { outputs, text: &text }, to));
+    }
+
+    /// Forgets the step that failed, in memory, if a step is under way.
+    pub(crate) fn forget_failed(&mut self) {
+        if std::mem::take(&mut self.is_under_way)
+            && let Some(memory) = &mut self.memory
+        {
+            memory.forget_last();
+        }
+    }
+
+    /// What recovery begins with, and what it replays.
+    pub(crate) fn memory(&self) -> Option<&Memory> {
+        self.memory.as_ref()
+    }
+
+    /// The time of the last step that was carried out.
+    pub(crate) fn last_now(&self) -> Time {
+        self.last.0
+    }
+
+    /// Whose deadline that step has told.
+    pub(crate) fn last_deadline_of(&self) -> Handle {
+        self.last.1
     }
 
     /// A fresh instance goes on from here.
@@ -245,25 +282,14 @@ impl Recorder {
         Ok(())
     }
 
-    /// The recording in memory, as a file would have it; `None` where there is none of use.
-    pub(crate) fn copy(&self) -> Option<Vec<u8>> {
-        let memory = self.memory.as_ref()?;
-        let (_, mut entries) = memory.contents()?;
-        let mut bytes = self.header.encode();
-        let mut add = |entry: &[u8]| {
-            bytes.extend_from_slice(entry);
-            bytes.extend_from_slice(&entry::check_of(entry));
-        };
-        let mut base = Vec::new();
-        memory.begin_file(&mut base);
-        add(&base);
-        while let Some(entry) = entries.next_bytes() {
-            add(entry);
-        }
-        let mut end = Vec::new();
-        entry::put(entry::Kind::End, &mut end, |_| {});
-        add(&end);
-        Some(bytes)
+    /// The recording in memory as it is now; `None` where there is none.
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
+        let memory = self.memory.as_ref().filter(|memory| memory.contents().is_some())?;
+        Some(Snapshot { header: self.header.clone(), memory: memory.clone() })
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
     }
 
     fn end(&mut self) {
@@ -273,6 +299,35 @@ impl Recorder {
             stream.append(&end);
             stream.flush();
         }
+    }
+}
+
+/// A copy of a recording in memory.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    header: Header,
+    memory: Memory,
+}
+
+impl Snapshot {
+    /// As it stands in a file.
+    pub(crate) fn encode(&self) -> Option<Vec<u8>> {
+        let (_, mut entries) = self.memory.contents()?;
+        let mut bytes = self.header.encode();
+        let mut add = |entry: &[u8]| {
+            bytes.extend_from_slice(entry);
+            bytes.extend_from_slice(&entry::check_of(entry));
+        };
+        let mut base = Vec::new();
+        self.memory.begin_file(&mut base);
+        add(&base);
+        while let Some(entry) = entries.next_bytes() {
+            add(entry);
+        }
+        let mut end = Vec::new();
+        entry::put(entry::Kind::End, &mut end, |_| {});
+        add(&end);
+        Some(bytes)
     }
 }
 
@@ -324,7 +379,7 @@ impl Stack {
     /// The recording in memory as a file would have it: from the last checkpoint on. `None` where none is kept.
     #[must_use]
     pub fn recording(&self) -> Option<Vec<u8>> {
-        self.recorder.copy()
+        self.recorder.snapshot()?.encode()
     }
 
     /// What recording has cost so far.

@@ -148,16 +148,22 @@ impl Stack {
 
     /// A call could not be done. What it was stands in the batch.
     fn failed(&mut self, failed: Failed) {
-        let error = StreamError::Ended(failed.reason);
-        match self.batch.calls.get(failed.call as usize) {
-            Some(Call::Open(open)) => {
+        if let Some(call) = self.batch.calls.get(failed.call as usize).cloned() {
+            self.refuse(&call, StreamError::Ended(failed.reason));
+        }
+    }
+
+    /// A call cannot be done: whoever made it is told.
+    pub(crate) fn refuse(&mut self, call: &Call, error: StreamError) {
+        match call {
+            Call::Open(open) => {
                 let index = self.ledgers.last_of(open.connection);
                 if let Some(index) = index.filter(|_| self.is_opening(open.connection)) {
                     self.ledgers.forget(index);
                     self.end_stream(index, error);
                 }
             }
-            Some(Call::Listen(listen)) => {
+            Call::Listen(listen) => {
                 let listener = listen.listener;
                 self.ledgers.listeners.remove(&listener);
                 if let Some(listening) = self.listeners.get_mut(&listener) {
@@ -165,13 +171,12 @@ impl Stack {
                     self.ready_listeners.push_back(listener);
                 }
             }
-            Some(Call::Bind(bind)) => {
+            Call::Bind(bind) => {
                 let socket = bind.socket;
                 self.ledgers.sockets.remove(&socket);
                 self.datagrams.fail(socket, error);
             }
-            Some(call) => tracing::debug!(?call, %error, "a call failed"),
-            None => {}
+            call => tracing::debug!(?call, %error, "a call failed"),
         }
     }
 

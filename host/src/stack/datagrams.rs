@@ -95,6 +95,13 @@ impl Datagrams {
         usize::try_from(number).ok().and_then(|number| self.messages.get(number)).map_or(&[], |bytes| bytes)
     }
 
+    /// The message with this number is the step's first: those before it are gone.
+    pub(crate) fn bring_forward(&mut self, number: usize) {
+        if number < self.messages.len() {
+            self.messages.swap(0, number);
+        }
+    }
+
     /// Datagrams have arrived, merged into one where the device did so: `size` bytes each.
     pub(crate) fn place(
         &mut self,

@@ -269,14 +269,13 @@ impl Stack {
         }
     }
 
-    /// The module has failed in the present step: whose segments it was given is remembered. Who was there twice within
-    /// a minute is not heard for one.
-    pub(crate) fn suspect(&mut self) {
+    /// The module has failed over segments of these sources, which is remembered. Who was there twice within a minute is
+    /// not heard for one.
+    pub(crate) fn suspect(&mut self, sources: impl IntoIterator<Item = Address>) {
         let now = self.now;
         let suspects = &mut self.door.suspects;
         suspects.retain(|_, suspect| now.saturating_sub(suspect.at) < THROTTLED);
-        let mut sources: Vec<Address> =
-            self.arrived.iter().map(|arrived| arrived.ends.source.address).collect();
+        let mut sources: Vec<Address> = sources.into_iter().collect();
         sources.sort_unstable();
         sources.dedup();
         for source in sources {
@@ -285,6 +284,10 @@ impl Stack {
                 (suspect.strikes, suspect.at) = (suspect.strikes + 1, now);
             }
         }
+    }
+
+    /// All connections are gone.
+    pub(super) fn forget_sources(&mut self) {
         self.door.sources.clear();
     }
 }

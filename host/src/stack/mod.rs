@@ -262,6 +262,7 @@ impl Stack {
             self.end_stream(*index, end.clone());
         }
         self.ledgers.forget_instance();
+        self.forget_sources();
         self.companion = None;
         self.holds = Holds::default();
         self.hold_bytes = HoldBytes::default();
@@ -321,6 +322,16 @@ impl Stack {
             self.free(index);
         } else {
             self.announce(index, Readiness::ENDED.with(Readiness::READABLE).with(Readiness::WRITABLE));
+        }
+    }
+
+    /// The connection is to be ended by the module; this is what its application is told then.
+    pub(crate) fn sentence(&mut self, index: u32, end: StreamError) {
+        if let Some(stream) = self.streams.get_mut(index)
+            && stream.end.is_none()
+        {
+            stream.end = Some(end);
+            self.totals.ended += 1;
         }
     }
 

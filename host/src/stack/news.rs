@@ -64,6 +64,13 @@ impl Stack {
         }
     }
 
+    /// The connection's position is told once more with the next step.
+    pub(crate) fn tell_again(&mut self, connection: bulkhead_wit::Handle) {
+        if let Some(index) = self.ledgers.find(connection) {
+            self.mark_dirty(index);
+        }
+    }
+
     /// Moves calls into the batch, and into the ledgers what they entitle the module to.
     pub(crate) fn take_calls(&mut self) {
         while self.batch.calls.len() < limits::CALLS

@@ -199,6 +199,7 @@ impl Stack {
         self.begin_from(state);
         self.begin_batch();
         if let Err(fault) = self.attempt(device) {
+            self.recorder.fault(&fault, &self.outputs);
             if let Some(former) = self.companion.take() {
                 drop(self.exchange(former.instance, former.former.flatten()));
             }
@@ -266,8 +267,13 @@ impl Stack {
 
     /// The instance that stands here now goes on from this state: it is held to what it may do, and recorded.
     pub(crate) fn begin_from(&mut self, state: Vec<u8>) {
+        self.begin_from_state(self.now, state);
+    }
+
+    /// The same with a state of that time.
+    pub(crate) fn begin_from_state(&mut self, now: Time, state: Vec<u8>) {
         self.grants = Grants::new(&self.options().config, self.description());
-        let base = Base::State { now: self.now, config: self.config_of_load(), state };
+        let base = Base::State { now, config: self.config_of_load(), state };
         self.recorder.begin(Self::recording_header(&*self.instance), base, self.instance.cost().wall_ns);
     }
 

@@ -5,7 +5,7 @@ use super::{Newcomer, SwapError, titled};
 use crate::fault::Fault;
 use crate::placement::Instance;
 use crate::stack::Stack;
-use crate::supervise::Factory;
+use crate::supervise::{Factory, Incident};
 use bulkhead_wit::{Inputs, Outputs};
 use std::fmt;
 use std::sync::Arc;
@@ -96,13 +96,15 @@ impl Stack {
             to = titled(instance.description()),
             "the newcomer has failed, the former is back: {fault}"
         );
+        self.recorder.fault(fault, &self.outputs);
         let failed = self.exchange(instance, factory);
         // A former that fails here has nobody behind it any more.
         let Ok(state) = self.instance.save() else {
             drop(self.exchange(failed.instance, failed.former.flatten()));
             return false;
         };
-        self.remember(&Arc::new(fault.clone()), 0, true);
+        let incident = self.incident(&Arc::new(fault.clone()));
+        self.remember(Incident { restarted: true, recovered: true, ..incident });
         self.begin_from(state);
         true
     }

@@ -7,6 +7,7 @@ mod bad_input;
 mod check;
 mod compare;
 mod ending;
+mod faults;
 mod link;
 mod recording;
 mod server;

@@ -107,7 +107,7 @@ fn nothing_stays_behind_a_host_that_is_killed() {
 
 /// Connections of a killed server are told, listeners go on with the next one.
 #[tokio::test]
-async fn a_killed_server_is_replaced() {
+async fn a_killed_server_is_replaced_and_no_connection_notices() {
     let (first, second) = pair(1500).unwrap();
     let process = || Process::new(&launch()).map(Box::new);
     let instance = process().unwrap();
@@ -123,8 +123,10 @@ async fn a_killed_server_is_replaced() {
     assert_eq!(accepted.read_u8().await.unwrap(), b'x');
     signal(id, Signal::KILL);
     stream.write_all(b"x").await.unwrap();
-    let error = accepted.read_u8().await.unwrap_err();
-    assert!(format!("{error:?}").contains("Killed { signal: 9 }"), "{error:?}");
+    assert_eq!(accepted.read_u8().await.unwrap(), b'x');
+    let incident = server.stat().incidents[0].clone();
+    assert!(format!("{:?}", incident.fault).contains("Killed { signal: 9 }"), "{incident:?}");
+    assert!(incident.recovered && incident.streams == 0, "{incident:?}");
     drop((accepted, stream));
     let (accepted, connected) = tokio::join!(listener.accept(), client.connect(address(SERVER)));
     let (mut accepted, mut stream) = (accepted.unwrap().0, connected.unwrap());

@@ -15,6 +15,12 @@ use bulkhead_wit::{
 
 /// The setting that chooses the defect: its number in bits 0 to 7, honest steps with payload in the others.
 pub const SETTING: u16 = 0xf001;
+/// The setting that makes segments poison which have a TTL of [`POISON`] and more.
+pub const POISONABLE: u16 = 0xf004;
+/// The setting that makes acknowledgements poison whose number is a multiple of its value: the module panics over them.
+pub const ACKNOWLEDGED: u16 = 0xf003;
+/// The TTL that stands for the first defect: a segment with it makes the module do that, each time it comes.
+pub const POISON: u8 = 200;
 
 /// The setting that says where those defects reach to which read and write outside: an address in the memory of whoever
 /// runs the module without a wall.
@@ -83,6 +89,8 @@ defects! {
     OverWrite,
     /// Writes where a pointer leads that was never one.
     WildWrite,
+    /// Flips a bit of its own state, and goes on as if nothing had happened.
+    BitFlip,
 }
 
 impl Defect {
@@ -102,8 +110,13 @@ pub struct Tcp {
     target: u64,
     /// Steps with payload before it fires.
     honest: u64,
+    /// Whether segments can be poison.
+    is_poisonable: bool,
+    /// Acknowledgements that are multiples of it are poison; 0 is none.
+    multiple: u32,
     /// Connections that were accepted.
     open: Vec<Handle>,
+    config: Config,
 }
 
 impl Tcp {
@@ -125,6 +138,10 @@ impl Module for Tcp {
         self.target = setting(TARGET).unwrap_or(0);
         self.defect = value.and_then(|value| Defect::ALL.get((value & 0xff) as usize).copied());
         self.honest = value.unwrap_or(0) >> 8;
+        self.is_poisonable = config.settings.iter().any(|setting| setting.key == POISONABLE);
+        let multiple = config.settings.iter().find(|setting| setting.key == ACKNOWLEDGED);
+        self.multiple = multiple.map_or(0, |setting| setting.value as u32);
+        self.config = config.clone();
         self.core.start(config)
     }
 
@@ -141,19 +158,72 @@ impl Module for Tcp {
             return;
         }
         if let Some(defect) = self.defect
-            && (reach(defect, self.target, outputs) || fire(defect, &self.open, inputs, outputs))
+            && (reach(defect, self.target, outputs) || self.fire(defect, inputs, outputs))
         {
             self.defect = None;
         }
+        if self.is_poisonable {
+            let poison = inputs.segments.iter().filter_map(|segment| poison_in(inputs.headers, segment));
+            poison.for_each(|defect| _ = self.fire(defect, inputs, outputs));
+        }
+        let is_poison = |ack: u32| self.multiple > 0 && ack.is_multiple_of(self.multiple);
+        if inputs.segments.iter().filter_map(|segment| ack_in(inputs.headers, segment)).any(is_poison) {
+            fail(Defect::Panic);
+        }
     }
 
+    /// Whether segments are poison is part of the state; a defect that waits for its time is not.
     fn save(&self) -> Vec<u8> {
-        self.core.save()
+        let mut state = self.core.save();
+        state.extend_from_slice(&self.multiple.to_le_bytes());
+        state.push(u8::from(self.is_poisonable));
+        state
     }
 
     fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, String> {
-        self.core.load(config, now, state)
+        let empty = || String::from("the state is empty");
+        let (last, state) = state.split_last().ok_or_else(empty)?;
+        let (state, multiple) = state.split_last_chunk().ok_or_else(empty)?;
+        self.multiple = u32::from_le_bytes(*multiple);
+        let summaries = self.core.load(config, now, state)?;
+        self.is_poisonable = *last == 1;
+        self.open = summaries.iter().map(|summary| summary.connection).collect();
+        self.config = config.clone();
+        Ok(summaries)
     }
+}
+
+impl Tcp {
+    fn fire(&mut self, defect: Defect, inputs: &Inputs<'_>, outputs: &mut Outputs) -> bool {
+        if defect != Defect::BitFlip {
+            return fire(defect, &self.open, inputs, outputs);
+        }
+        let mut state = self.core.save();
+        let place =
+            (inputs.now.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) as usize % (state.len() * 8).max(1);
+        if let Some(byte) = state.get_mut(place / 8) {
+            *byte ^= 1 << (place % 8);
+        }
+        let mut bent = bulkhead_tcp::Tcp::new();
+        // What cannot be a state at all is not loaded, and nothing has happened.
+        if bent.load(&self.config, inputs.now, &state).is_ok() {
+            self.core = bent;
+        }
+        true
+    }
+}
+
+/// The acknowledgement number of a TCP segment that has no SYN.
+fn ack_in(headers: &[u8], segment: &bulkhead_wit::Segment) -> Option<u32> {
+    let tcp = headers.get(segment.header as usize + usize::from(segment.transport)..)?;
+    let is_plain = segment.protocol == 6 && tcp.get(13)? & 2 == 0;
+    is_plain.then_some(u32::from_be_bytes(*tcp.get(8..)?.first_chunk()?))
+}
+
+/// The defect that a segment calls for: IPv4 carries it as its TTL.
+fn poison_in(headers: &[u8], segment: &bulkhead_wit::Segment) -> Option<Defect> {
+    let ttl = headers.get(segment.header as usize + 8)?;
+    Defect::ALL.get(usize::from(ttl.checked_sub(POISON)?)).copied()
 }
 
 /// Does it, if there is something to spoil in this step.
@@ -210,6 +280,8 @@ fn fire(defect: Defect, open: &[Handle], inputs: &Inputs<'_>, outputs: &mut Outp
             let connection = Handle::by_module(limits::CONNECTIONS - 1, 9);
             outputs.marks.push(Mark { connection, ..Mark::default() });
         }
+        // The caller's: it needs the whole state.
+        Defect::BitFlip => {}
     }
     true
 }

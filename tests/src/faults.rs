@@ -1,0 +1,292 @@
+//! Real faults under load: a server whose module has defects, honest clients, checksummed streams, and poison on the way.
+//!
+//! What is lost and what is altered is counted; how long recoveries took is told by the stack itself.
+
+use crate::world::{Transfer, V4};
+use bulkhead::artifact::Artifact;
+use bulkhead::checksum::checksum;
+use bulkhead::device::link::{Impairments, Link, LinkConfig, LinkEnd};
+use bulkhead::device::{Capabilities, Device, Offload};
+use bulkhead::fault::Budget;
+use bulkhead::frame::{Frame, FramePool};
+use bulkhead::placement::Instance;
+use bulkhead::supervise::Factory;
+use bulkhead::{ConnectOptions, Fault, ListenOptions, ListenerId, Options, Stack};
+use bulkhead_wit::{Endpoint, Setting, Time, limits};
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// The setting of the hostile module that makes segments poison.
+pub const POISONABLE: u16 = 0xf004;
+/// The TTL that stands for its first defect.
+pub const POISON: u8 = 200;
+
+/// The hostile component, loaded once.
+///
+/// # Panics
+/// If it has not been built.
+pub fn hostile() -> &'static Artifact {
+    static ARTIFACT: OnceLock<Artifact> = OnceLock::new();
+    ARTIFACT.get_or_init(|| {
+        let guests = std::env::var_os("BULKHEAD_GUESTS").map(PathBuf::from).unwrap_or_else(|| {
+            // Beside the program, which cargo puts into `<target>/<profile>` or its `deps`.
+            let program = std::env::current_exe().unwrap_or_default();
+            let found =
+                program.ancestors().map(|folder| folder.join("guests")).find(|folder| folder.is_dir());
+            found.unwrap_or_else(|| Path::new("target/guests").to_owned())
+        });
+        Artifact::from_file(&guests.join("hostile-guest.wasm")).expect("run `cargo xtask guests` first")
+    })
+}
+
+/// What makes instances of the hostile component.
+pub fn hostile_factory() -> Factory {
+    Box::new(|| Ok(Box::new(hostile().fresh()?) as Box<dyn Instance>))
+}
+
+/// What was injected, and what came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Frames that were made poison.
+    pub injected: u64,
+    /// Faults that followed.
+    pub faults: u64,
+    /// Of these, those after which the module went on where it was.
+    pub recovered: u64,
+    /// Connections, and those of them that were lost.
+    pub connections: usize,
+    /// Connections that were lost.
+    pub lost: usize,
+    /// Bytes that were to be carried, and were read in order, without an error, both ways.
+    pub bytes: u64,
+    /// From the moment a fault was found to that when the module was ready again, each recovery.
+    pub took: Vec<Duration>,
+    /// CPU time that the module had used up when a budget ended it.
+    pub detected: Vec<Duration>,
+    /// Everything was carried that was not lost.
+    pub is_done: bool,
+}
+
+impl Tally {
+    /// A quantile of the recoveries' times.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Duration {
+        let mut sorted = self.took.clone();
+        sorted.sort_unstable();
+        let last = sorted.len().saturating_sub(1);
+        sorted.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
+    }
+}
+
+/// How a load is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Connections at once.
+    pub connections: usize,
+    /// Bytes that each carries to the server, and as many back.
+    pub bytes: u64,
+    /// Every so many segments with payload from a client one becomes poison; 0 is none.
+    pub every: u64,
+    /// How many of them at most.
+    pub most: u64,
+    /// Faults by number, in turns.
+    pub defects: &'static [u8],
+    /// Bits per second that the link carries each way; 0 is no limit. Poison is spread out by it: a connection that kills
+    /// too often within a second goes.
+    pub rate: u64,
+    /// Seeds everything.
+    pub seed: u64,
+}
+
+/// A device that makes frames on their way to the server poison.
+struct Poisoner<'a> {
+    device: &'a mut LinkEnd,
+    load: &'a Load,
+    seen: &'a mut u64,
+    injected: &'a mut u64,
+    highest: &'a mut HashMap<u16, u32>,
+}
+
+impl Poisoner<'_> {
+    /// Whether no segment of its connection has come so far: one that is sent again is never made poison, since that would
+    /// be the same one killing twice.
+    fn is_new(&mut self, parts: &[IoSlice<'_>]) -> bool {
+        let Some(header) = parts.first().filter(|header| header.len() >= 28) else { return false };
+        let port = u16::from_be_bytes([header[20], header[21]]);
+        let seq = u32::from_be_bytes([header[24], header[25], header[26], header[27]]);
+        let highest = self.highest.entry(port).or_insert(seq.wrapping_sub(1));
+        let is_new = seq.wrapping_sub(*highest).cast_signed() > 0;
+        *highest = if is_new { seq } else { *highest };
+        is_new
+    }
+}
+
+impl Device for Poisoner<'_> {
+    fn capabilities(&self) -> Capabilities {
+        self.device.capabilities()
+    }
+
+    fn receive(&mut self, pool: &mut FramePool) -> io::Result<Option<Frame>> {
+        self.device.receive(pool)
+    }
+
+    fn transmit(&mut self, parts: &[IoSlice<'_>], offload: Offload) -> io::Result<bool> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        // Headers with options and some text.
+        let has_text = length > 80;
+        *self.seen += u64::from(has_text);
+        let is_new = self.is_new(parts);
+        let is_due = is_new && self.load.every > 0 && (*self.seen).is_multiple_of(self.load.every);
+        if !has_text || !is_due || *self.injected >= self.load.most {
+            return self.device.transmit(parts, offload);
+        }
+        let mut frame: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let defect = self.load.defects[*self.injected as usize % self.load.defects.len()];
+        *self.injected += 1;
+        frame[8] = POISON + defect;
+        frame[10..12].fill(0);
+        let sum = checksum(&frame[..20]);
+        frame[10..12].copy_from_slice(&sum.to_be_bytes());
+        self.device.transmit(&[IoSlice::new(&frame)], offload)
+    }
+}
+
+/// Both hosts under load.
+pub struct Arena {
+    /// The server, whose module fails.
+    pub server: Stack,
+    client: Stack,
+    ends: (LinkEnd, LinkEnd),
+    link: Link,
+    load: Load,
+    listener: ListenerId,
+    clients: Vec<(Transfer, bool)>,
+    servers: HashMap<u16, (Transfer, bool)>,
+    now: Time,
+    seen: u64,
+    highest: HashMap<u16, u32>,
+    incidents: u64,
+    tally: Tally,
+}
+
+impl Arena {
+    /// Two hosts with a link of a millisecond between them.
+    ///
+    /// # Panics
+    /// If a module does not start.
+    #[must_use]
+    pub fn new(instance: Box<dyn Instance>, factory: Factory, load: Load) -> Self {
+        let mut options = Options::new(V4[0], 24, 1500, [load.seed, 1, 2, 3]);
+        options.config.settings.push(Setting { key: POISONABLE, value: 1 });
+        let mut server = Stack::new(instance, options).expect("the server starts");
+        server.supervise(factory);
+        let client = Stack::new(crate::world::native(), Options::new(V4[1], 24, 1500, [load.seed, 5, 6, 7]))
+            .expect("the client starts");
+        let delay = Impairments { delay: limits::MILLISECOND, rate: load.rate, ..Impairments::default() };
+        let config = LinkConfig { there: delay, back: delay, ..LinkConfig::default() };
+        let (link, one, other) = Link::new(config, load.seed);
+        let at: Endpoint = SocketAddr::new(V4[0], 80).into();
+        let options = ListenOptions { backlog: 4096, ..ListenOptions::default() };
+        let listener = server.listen(at, options).expect("it listens");
+        let mut arena = Self {
+            server,
+            client,
+            ends: (one, other),
+            link,
+            load,
+            listener,
+            clients: Vec::new(),
+            servers: HashMap::new(),
+            now: 0,
+            seen: 0,
+            highest: HashMap::new(),
+            incidents: 0,
+            tally: Tally { connections: load.connections, ..Tally::default() },
+        };
+        arena.turn();
+        for number in 0..load.connections as u64 {
+            let stream = arena.client.connect(at, ConnectOptions::default()).expect("a place");
+            arena.clients.push((Transfer::new(stream, (number, load.bytes), (!number, load.bytes)), false));
+        }
+        arena
+    }
+
+    fn turn(&mut self) {
+        self.now += limits::MILLISECOND / 4;
+        self.link.advance(self.now);
+        let mut poisoner = Poisoner {
+            device: &mut self.ends.1,
+            load: &self.load,
+            seen: &mut self.seen,
+            injected: &mut self.tally.injected,
+            highest: &mut self.highest,
+        };
+        self.client.turn(self.now, &mut poisoner).expect("the client is honest");
+        self.link.advance(self.now);
+        // A module that is given up is told to everybody by its streams.
+        let _ = self.server.turn(self.now, &mut self.ends.0);
+        self.note_incidents();
+        while self.client.next_ready().is_some() || self.server.next_ready().is_some() {}
+    }
+
+    fn note_incidents(&mut self) {
+        let figures = self.server.fault_figures();
+        let new = figures.faults - std::mem::replace(&mut self.incidents, figures.faults);
+        let all: Vec<_> = self.server.incidents().collect();
+        for incident in all.iter().rev().take(new as usize) {
+            if incident.recovered {
+                self.tally.took.push(incident.took);
+            }
+            if let Fault::Budget(overrun) = &*incident.fault
+                && let Budget::Cpu { used, .. } = overrun.budget
+            {
+                self.tally.detected.push(used);
+            }
+        }
+        (self.tally.faults, self.tally.recovered) = (figures.faults, figures.recovered);
+    }
+
+    /// Carries everything, at most until `limit`; says what was injected and what came of it.
+    ///
+    /// # Panics
+    /// If a byte is not the one that was written.
+    #[must_use]
+    pub fn run(mut self, limit: Time) -> Tally {
+        while self.now < limit && !self.tally.is_done {
+            self.turn();
+            while let Ok(accepted) = self.server.accept(self.listener) {
+                let number = self.clients.iter().position(|(client, _)| {
+                    self.client
+                        .ends(client.stream)
+                        .is_some_and(|(local, _)| local.port == accepted.remote.port)
+                });
+                let Some(number) = number.map(|number| number as u64) else { continue };
+                let bytes = self.load.bytes;
+                let transfer = Transfer::new(accepted.stream, (!number, bytes), (number, bytes));
+                self.servers.insert(accepted.remote.port, (transfer, false));
+            }
+            for (transfer, is_lost) in &mut self.clients {
+                let is_open = self.client.is_open(transfer.stream);
+                *is_lost |= is_open.is_err() && !transfer.is_done();
+                if !*is_lost && is_open.is_ok_and(|open| open) {
+                    *is_lost = transfer.pump(&mut self.client).is_err();
+                }
+            }
+            for (transfer, is_lost) in self.servers.values_mut() {
+                *is_lost = *is_lost || transfer.pump(&mut self.server).is_err();
+            }
+            let is_over = |(transfer, is_lost): &(Transfer, bool)| *is_lost || transfer.is_done();
+            self.tally.is_done = self.clients.iter().all(is_over) && self.servers.values().all(is_over);
+        }
+        let ends = || self.clients.iter().chain(self.servers.values());
+        self.tally.bytes = ends().map(|(transfer, _)| transfer.read).sum();
+        let lost_at_servers = self.servers.values().filter(|(_, is_lost)| *is_lost).count();
+        let unfinished = self.clients.iter().filter(|(transfer, lost)| *lost || !transfer.is_done()).count();
+        self.tally.lost = unfinished.max(lost_at_servers);
+        self.tally
+    }
+}
