@@ -45,22 +45,22 @@ fn events(best: &mut Case, ask: &mut Ask<'_>) {
     }
 }
 
-/// Sets what is particular about each event to what is usual.
+/// Sets what is particular about each event to what is usual, one thing after the other.
 fn fields(best: &mut Case, ask: &mut Ask<'_>) {
     for at in 0..best.events.len() {
-        let Some(event) = best.events.get(at) else { return };
-        for simple in simpler(event) {
+        let mut way = 0;
+        // What was gained is where the next attempt begins: each way is taken as long as it leads on.
+        while let Some(simple) = best.events.get(at).and_then(|event| simpler(event).into_iter().nth(way)) {
             let mut candidate = best.clone();
             if let Some(event) = candidate.events.get_mut(at) {
                 *event = simple;
             }
-            ask(best, candidate);
+            way += usize::from(!ask(best, candidate));
         }
     }
 }
 
-/// The same event with one thing less about it, each in its own way. What is tried later starts from the original again,
-/// so that all of them take effect over the rounds.
+/// The same event with one thing less about it, each in its own way.
 fn simpler(event: &Event) -> Vec<Event> {
     match event {
         Event::Segment(segment) => segments(segment),

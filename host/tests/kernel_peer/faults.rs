@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::server::{Server, curl, namespace, noise, program};
 
-/// The hostile module's setting: it panics over every acknowledgement whose number is a multiple of this.
+/// The hostile module's setting: it panics over acknowledgements whose number, with the timestamp, is a multiple of this.
 const PANICS: &str = "61443=1021";
 /// Downloads at most until one met a fault: which numbers are acknowledged is the kernel's affair.
 const DOWNLOADS: u32 = 20;

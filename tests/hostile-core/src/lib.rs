@@ -17,7 +17,8 @@ use bulkhead_wit::{
 pub const SETTING: u16 = 0xf001;
 /// The setting that makes segments poison which have a TTL of [`POISON`] and more.
 pub const POISONABLE: u16 = 0xf004;
-/// The setting that makes acknowledgements poison whose number is a multiple of its value: the module panics over them.
+/// The setting that makes acknowledgements poison whose number, with the timestamp, is a multiple of its value: the module
+/// panics over them.
 pub const ACKNOWLEDGED: u16 = 0xf003;
 /// The TTL that stands for the first defect: a segment with it makes the module do that, each time it comes.
 pub const POISON: u8 = 200;
@@ -213,11 +214,14 @@ impl Tcp {
     }
 }
 
-/// The acknowledgement number of a TCP segment that has no SYN.
+/// The acknowledgement number of a TCP segment that has no SYN, with its timestamp mixed in as Linux lays it out: the same
+/// acknowledgement a little later is another one, as a fault that a chance has brought about does not come again.
 fn ack_in(headers: &[u8], segment: &bulkhead_wit::Segment) -> Option<u32> {
     let tcp = headers.get(segment.header as usize + usize::from(segment.transport)..)?;
     let is_plain = segment.protocol == 6 && tcp.get(13)? & 2 == 0;
-    is_plain.then_some(u32::from_be_bytes(*tcp.get(8..)?.first_chunk()?))
+    let number = |at: usize| tcp.get(at..)?.first_chunk().copied().map(u32::from_be_bytes);
+    let timestamp = if tcp.get(20..24)? == [1, 1, 8, 10] { number(24)? } else { 0 };
+    is_plain.then_some(number(8)?.wrapping_add(timestamp))
 }
 
 /// The defect that a segment calls for: IPv4 carries it as its TTL.
