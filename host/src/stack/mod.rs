@@ -8,6 +8,7 @@ mod answers;
 mod datagrams;
 pub mod door;
 mod news;
+mod offers;
 mod readiness;
 mod sizes;
 mod sockets;

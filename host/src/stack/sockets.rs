@@ -3,11 +3,10 @@
 use super::Stack;
 use super::door::{Level, SHORT_WRITE};
 use crate::error::StreamError;
-use crate::inspect::Stage;
 use crate::streams::{Blocks, Readiness, SendQueue, Sizes, Stream};
 use bulkhead_wit::{
-    Address, Allow, Call, Change, Close, Decide, Endpoint, Handle, Listen, Listening as How, MarkAt, Open,
-    Setting, Time, Verdict,
+    Address, Allow, Call, Change, Close, Endpoint, Handle, Listen, Listening as How, MarkAt, Open, Setting,
+    Time,
 };
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -96,6 +95,12 @@ pub(super) struct Listening {
 }
 
 impl Listening {
+    /// Whether it offers connections rather than accepts them.
+    #[cfg(feature = "net")]
+    pub(super) fn is_deferring(&self) -> bool {
+        self.listen.how.contains(How::DEFER)
+    }
+
     /// The call that makes a fresh instance listen here too; nothing if the listener has ended.
     pub(super) fn again(&mut self) -> Option<Call> {
         self.taken = 0;
@@ -550,48 +555,13 @@ impl Stack {
         self.ready_listeners.pop_front().map(ListenerId)
     }
 
-    /// The next connection that a deferring listener offers.
-    pub fn next_offer(&mut self) -> Option<Accepted> {
-        while let Some(id) = self.offers.pop_front() {
-            if let Some((local, remote)) = self.ends(id) {
-                return Some(Accepted { stream: id, local, remote });
-            }
-        }
-        None
-    }
-
-    /// The next connection of a deferring listener that is open, after it was decided so; none of another listener.
-    #[cfg(feature = "net")]
-    pub(crate) fn accept_offered(&mut self, listener: ListenerId) -> Option<StreamId> {
-        self.listeners.get(&listener.0).filter(|listening| listening.listen.how.contains(How::DEFER))?;
-        self.accept(listener).ok().map(|accepted| accepted.stream)
-    }
-
-    /// Decides about an offered connection; accepted ones come from [`accept`](Self::accept) then, and others are gone.
-    pub fn decide(&mut self, id: StreamId, verdict: Verdict, code: u16) {
-        if self.streams.held(id).is_some()
-            && self.ledgers.get(id.index).is_some_and(|ledger| ledger.stage == Stage::Offered)
-        {
-            let connection = self.handle(id.index);
-            self.call(Call::Decide(Decide { connection, verdict, code }));
-        }
-        if verdict != Verdict::Accept
-            && let Some(stream) = self.streams.held(id)
-        {
-            stream.is_detached = true;
-            if stream.end.is_some() {
-                self.free(id.index);
-            }
-        }
-    }
-
     /// Whether one of our addresses is this one.
     #[must_use]
     pub fn is_local(&self, address: Address) -> bool {
         self.options.config.addresses.iter().any(|prefix| prefix.address == address)
     }
 
-    fn handle(&self, index: u32) -> Handle {
+    pub(super) fn handle(&self, index: u32) -> Handle {
         self.ledgers.get(index).map_or(Handle::INSTANCE, |ledger| ledger.handle)
     }
 
