@@ -64,8 +64,20 @@ impl Table {
         self.count += 1;
     }
 
+    /// Room for so many more, before they come.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        let needed = (self.count + more) * 4 / 3 + 1;
+        if needed > self.entries.len() {
+            self.resize(needed.next_power_of_two());
+        }
+    }
+
     fn grow(&mut self) {
-        let capacity = (self.entries.len() * 2).max(CAPACITY_MIN);
+        self.resize(self.entries.len() * 2);
+    }
+
+    fn resize(&mut self, capacity: usize) {
+        let capacity = capacity.max(CAPACITY_MIN);
         let old = core::mem::replace(&mut self.entries, vec![EMPTY; capacity]);
         for entry in old {
             if entry.number != FREE {

@@ -104,8 +104,14 @@ impl<T> Slab<T> {
         self.slots.iter().enumerate().filter_map(|(n, slot)| Some((n as u32, slot.value.as_ref()?)))
     }
 
+    /// The values alone, in no order that matters.
+    pub(crate) fn into_values(self) -> impl Iterator<Item = T> {
+        // The last first: whoever takes them from the end has the first one first.
+        self.slots.into_iter().rev().filter_map(|slot| slot.value)
+    }
+
     /// All generations, by number.
-    pub(crate) fn generations(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn generations(&self) -> impl ExactSizeIterator<Item = u32> {
         self.slots.iter().map(|slot| slot.generation)
     }
 

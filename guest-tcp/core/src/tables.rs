@@ -99,6 +99,12 @@ impl Tables {
         self.index(key, number, handle);
     }
 
+    /// Room for so many connections, before they come.
+    pub(crate) fn reserve(&mut self, connections: usize) {
+        self.by_ends.reserve(connections);
+        self.timers.reserve(connections);
+    }
+
     /// Makes a connection found by ends and handle.
     pub(crate) fn index(&mut self, key: Key, number: u32, handle: Handle) {
         self.bind(key, Entity::connection(number));

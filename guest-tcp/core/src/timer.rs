@@ -43,6 +43,11 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
+    /// Room for the deadlines of so many more, before they come.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.heap.reserve(more);
+    }
+
     /// The earliest deadline and whose it is.
     pub(crate) fn first(&mut self) -> Option<(Time, Entity)> {
         loop {

@@ -161,6 +161,22 @@ impl Connection {
         connection
     }
 
+    /// One that is to be filled with what was saved.
+    pub(crate) fn blank() -> Self {
+        let nowhere = Endpoint::default();
+        let (settings, iss) = (Arc::default(), Seq(0));
+        let begin = Begin {
+            handle: Handle::INSTANCE,
+            local: nowhere,
+            remote: nowhere,
+            settings,
+            iss,
+            receive_first: 0,
+            receive_max: 0,
+        };
+        Self::new(begin, &Instance::default())
+    }
+
     /// The earliest of all deadlines.
     pub(crate) fn deadline(&self) -> Time {
         let Deadlines { delayed_ack, persist, keepalive, cork, linger } = self.deadlines;

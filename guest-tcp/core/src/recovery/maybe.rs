@@ -1,9 +1,8 @@
 //! An optional time or offset in eight bytes, since a connection holds a dozen of them.
 
-use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
-use super::codec::{put, take};
+use crate::save::codec::{Fixed, Put, Take};
 
 /// A number, or none. The largest number of 64 bits becomes the one below it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,12 +30,17 @@ impl Maybe {
     pub(crate) fn is_due(self, now: u64) -> bool {
         self.get().is_some_and(|at| at <= now)
     }
+}
 
-    pub(crate) fn save(self, out: &mut Vec<u8>) {
-        put(out, self.0.map_or(0, NonZeroU64::get));
+impl Fixed for Maybe {
+    const WIDTH: usize = u64::WIDTH;
+    #[inline(always)]
+    fn put(&self, to: &mut Put<'_>) {
+        self.0.map_or(0, NonZeroU64::get).put(to);
     }
-    pub(crate) fn load(from: &mut &[u8]) -> Option<Self> {
-        take(from).map(|one_more| Self(NonZeroU64::new(one_more)))
+    #[inline(always)]
+    fn take(from: &mut Take<'_>) -> Option<Self> {
+        u64::take(from).map(|one_more| Self(NonZeroU64::new(one_more)))
     }
 }
 

@@ -13,7 +13,6 @@
 
 mod api;
 mod arrive;
-mod codec;
 mod congestion;
 pub mod limits;
 mod maybe;

@@ -1,8 +1,5 @@
 //! Without SACK: duplicate acknowledgements are counted as segments that arrived (RFC 5681 3.2, RFC 6582).
 
-use alloc::vec::Vec;
-
-use super::codec::{put, take, take_bool, take_u32};
 use super::limits::DUP_THRESH;
 
 /// What duplicate acknowledgements tell.
@@ -64,17 +61,10 @@ impl NewReno {
     pub(super) fn reset(&mut self, recover: u64) {
         *self = Self { duplicates: 0, arrived: 0, recover, partial: false };
     }
+}
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        put(out, u64::from(self.duplicates));
-        put(out, u64::from(self.arrived));
-        put(out, self.recover);
-        put(out, u64::from(self.partial));
-    }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let (duplicates, arrived, recover) = (u16::try_from(take(from)?).ok()?, take_u32(from)?, take(from)?);
-        Some(Self { duplicates, arrived, recover, partial: take_bool(from)? })
-    }
+crate::save::codec::fixed! {
+    NewReno { duplicates, arrived, recover, partial }
 }
 
 #[cfg(test)]

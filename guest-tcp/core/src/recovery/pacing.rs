@@ -7,12 +7,9 @@
 //! must bear from any new connection (RFC 6928; RFC 9002 7.7 says the same of QUIC). The rate is 200 % of cwnd / SRTT in
 //! slow start and 120 % after (Linux).
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::limits::SECOND;
 use bulkhead_wit::types::Time;
 
-use super::codec::{put, take};
 use super::congestion::Window;
 use super::limits::{
     PACING_AVOIDANCE, PACING_QUANTUM, PACING_RTT_MIN, PACING_SLACK, PACING_SLOW_START, SUPER_SEGMENT,
@@ -113,14 +110,10 @@ impl Pacing {
             self.release = from.saturating_add(speed.time(bytes));
         }
     }
+}
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        put(out, self.release);
-        self.timer.save(out);
-    }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(Self { release: take(from)?, timer: Maybe::load(from)? })
-    }
+crate::save::codec::fixed! {
+    Pacing { release, timer }
 }
 
 #[cfg(test)]

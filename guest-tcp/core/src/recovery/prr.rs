@@ -1,9 +1,6 @@
 //! Proportional rate reduction (RFC 9937, which follows RFC 6937): during a reduction the window falls evenly to the
 //! threshold, and what was lost in between is sent back in step with what arrives.
 
-use alloc::vec::Vec;
-
-use super::codec::{put, take_u32};
 use super::limits::CWND;
 
 /// The variables of RFC 9937 section 6.
@@ -58,20 +55,15 @@ impl Prr {
         }
         ack.pipe.saturating_add(quota).max(ack.mss)
     }
-
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        for number in [self.flight, self.delivered, self.sent] {
-            put(out, u64::from(number));
-        }
-    }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(Self { flight: take_u32(from)?, delivered: take_u32(from)?, sent: take_u32(from)? })
-    }
 }
 
 /// 4 GB are more than any recovery delivers; beyond them it goes on as if they were all.
 fn narrow(bytes: u64) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+crate::save::codec::fixed! {
+    Prr { flight, delivered, sent }
 }
 
 #[cfg(test)]

@@ -1,10 +1,7 @@
 //! RACK: a segment is lost when one sent sufficiently later has arrived (RFC 8985 section 6).
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::types::Time;
 
-use super::codec::{put, take, take_u8, take_u32};
 use super::limits::{DUP_THRESH, REORDER_PERSIST, REORDER_SLACK};
 use super::maybe::Maybe;
 use super::scoreboard::{Fate, Run, Scoreboard};
@@ -182,31 +179,6 @@ impl Rack {
     pub(super) fn degree(&self) -> u64 {
         u64::from(self.degree)
     }
-
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        for number in [self.sent_at, self.end, self.rtt, self.fack] {
-            put(out, number);
-        }
-        self.dsack_round.save(out);
-        self.timer.save(out);
-        for number in [u32::from(self.steps), u32::from(self.persist), u32::from(self.seen), self.degree] {
-            put(out, u64::from(number));
-        }
-    }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(Self {
-            sent_at: take(from)?,
-            end: take(from)?,
-            rtt: take(from)?,
-            fack: take(from)?,
-            dsack_round: Maybe::load(from)?,
-            timer: Maybe::load(from)?,
-            steps: take_u8(from)?,
-            persist: take_u8(from)?,
-            seen: u16::try_from(take(from)?).ok()?,
-            degree: take_u32(from)?,
-        })
-    }
 }
 
 /// The echoed timestamp of an acknowledgement, as a time of ours, exact to a tick (RFC 7323).
@@ -222,6 +194,10 @@ impl Echo {
         let tick = self.tick.max(1);
         self.at.is_some_and(|at| at / tick < sent_at / tick)
     }
+}
+
+crate::save::codec::fixed! {
+    Rack { sent_at, end, rtt, fack, dsack_round, timer, steps, persist, seen, degree }
 }
 
 #[cfg(test)]

@@ -1,12 +1,9 @@
 //! The delivery rate, estimated per acknowledgement (draft-ietf-ccwg-bbr section 4.1, as Linux's `tcp_rate.c`): the
 //! slower of the rates of sending and of acknowledgement over the flight of the newest data delivered.
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::limits::SECOND;
 use bulkhead_wit::types::Time;
 
-use super::codec::{put, take, take_bool};
 use super::limits::CWND;
 use super::scoreboard::Run;
 
@@ -19,21 +16,7 @@ pub(super) struct Stamp {
     app_limited: bool,
 }
 
-impl Stamp {
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        for number in [self.delivered, self.delivered_at, self.first_sent_at, u64::from(self.app_limited)] {
-            put(out, number);
-        }
-    }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(Self {
-            delivered: take(from)?,
-            delivered_at: take(from)?,
-            first_sent_at: take(from)?,
-            app_limited: take_bool(from)?,
-        })
-    }
-}
+impl Stamp {}
 
 /// The estimator.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -135,22 +118,11 @@ impl Rate {
         let (app_limited, prior_delivered) = (stamp.app_limited, stamp.delivered);
         Some(Sample { bytes_per_second: rate, app_limited, prior_delivered })
     }
+}
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        let times = [self.delivered_at, self.first_sent_at];
-        for number in [self.delivered, times[0], times[1], self.limited_until, self.bytes_per_second] {
-            put(out, number);
-        }
-    }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(Self {
-            delivered: take(from)?,
-            delivered_at: take(from)?,
-            first_sent_at: take(from)?,
-            limited_until: take(from)?,
-            bytes_per_second: take(from)?,
-        })
-    }
+crate::save::codec::fixed! {
+    Stamp { delivered, delivered_at, first_sent_at, app_limited }
+    Rate { delivered, delivered_at, first_sent_at, limited_until, bytes_per_second }
 }
 
 #[cfg(test)]

@@ -1,26 +1,16 @@
 //! What people see of recovery, and its saved form.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
 use bulkhead_wit::registry::info;
 use bulkhead_wit::types::Time;
 
-use super::codec::{put, take, take_bool, take_u32};
-use super::congestion::{Control, Window};
+use crate::save::codec::{self, Fixed, Writer};
+
+use super::congestion::Control;
 use super::limits::DUP_THRESH;
 use super::maybe::Maybe;
-use super::newreno::NewReno;
-use super::pacing::Pacing;
-use super::prr::Prr;
-use super::rack::Rack;
-use super::rate::Rate;
-use super::rtt::Rtt;
-use super::scoreboard::Scoreboard;
-use super::tlp::Tlp;
-use super::traits::Traits;
-use super::undo::{Frto, Undo};
-use super::usage::Usage;
+use super::undo::Undo;
 use super::{Phase, Recovery};
 
 /// What is only counted.
@@ -100,90 +90,71 @@ impl Recovery {
         set(info::BYTES_ACKED, self.board.una().saturating_sub(1));
         set(info::UNDONE, u64::from(self.counters.undone));
     }
+}
 
-    /// Appends the canonical encoding of the state.
-    pub fn save(&self, out: &mut Vec<u8>) {
-        self.traits.save(out);
-        self.window.save(out);
-        self.control.save(out);
-        self.board.save(out);
-        self.rtt.save(out);
-        self.rack.save(out);
-        self.tlp.save(out);
-        self.newreno.save(out);
-        self.prr.save(out);
-        self.pacing.save(out);
-        self.rate.save(out);
-        self.usage.save(out);
-        put(out, u64::from(self.undo.is_some()));
-        if let Some(undo) = &self.undo {
-            undo.save(out);
+/// Saving and loading: one block of the fields named here, then those that vary in length.
+macro_rules! state {
+    ($($field:ident),* $(,)?) => {
+        impl Recovery {
+            /// Appends the canonical encoding of the state.
+            pub(crate) fn save(&self, out: &mut Writer) {
+                const WIDTH: usize = 0 $(+ codec::width(|of: &Recovery| &of.$field))*;
+                let Self { control, board, undo, $($field),* } = self;
+                codec::append(WIDTH, out, |to| {
+                    $($field.put(to);)*
+                });
+                control.save(out);
+                board.save(out);
+                codec::put(&undo.is_some(), out);
+                if let Some(undo) = undo {
+                    undo.save(out);
+                }
+            }
+
+            /// Takes a state off the front of `from`, in the place of this one; `None` when it is not one that
+            /// [`save`](Self::save) wrote, and then this one is none either.
+            pub(crate) fn refill(&mut self, from: &mut &[u8]) -> Option<()> {
+                const WIDTH: usize = 0 $(+ codec::width(|of: &Recovery| &of.$field))*;
+                let mut block = codec::block(WIDTH, from)?;
+                let Self { control, board, undo, $($field),* } = self;
+                $(*$field = Fixed::take(&mut block)?;)*
+                *control = Control::load(from)?;
+                board.refill(from)?;
+                *undo = if codec::take(from)? { Some(Box::new(Undo::load(from)?)) } else { None };
+                Some(())
+            }
         }
-        put(out, self.frto as u64);
-        put(out, self.phase as u64);
-        put(out, self.recover);
-        self.rto_at.save(out);
-        put(out, u64::from(self.reduced));
-        put(out, u64::from(self.timeouts));
-        put(out, self.progress_at);
-        put(out, self.idle_from);
-        let counters = &self.counters;
-        put(out, counters.resent_segments);
-        put(out, u64::from(counters.dsacks));
-        put(out, u64::from(counters.undone));
-        self.busy.since.save(out);
-        self.busy.blocked_since.save(out);
-        put(out, self.busy.total);
-        put(out, self.busy.blocked);
+    };
+}
+
+#[cfg(test)]
+impl Recovery {
+    /// The canonical encoding of the state.
+    pub(super) fn saved(&self) -> alloc::vec::Vec<u8> {
+        let mut out = Writer::default();
+        self.save(&mut out);
+        out.finish()
     }
 
-    /// Takes a state off the front of `from`; None when it is not one that [`save`](Self::save) wrote.
-    #[must_use]
-    pub fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(Self {
-            traits: Traits::load(from)?,
-            window: Window::load(from)?,
-            control: Control::load(from)?,
-            board: Scoreboard::load(from)?,
-            rtt: Rtt::load(from)?,
-            rack: Rack::load(from)?,
-            tlp: Tlp::load(from)?,
-            newreno: NewReno::load(from)?,
-            prr: Prr::load(from)?,
-            pacing: Pacing::load(from)?,
-            rate: Rate::load(from)?,
-            usage: Usage::load(from)?,
-            undo: if take_bool(from)? { Some(Box::new(Undo::load(from)?)) } else { None },
-            frto: Frto::load(from)?,
-            phase: load_phase(from)?,
-            recover: take(from)?,
-            rto_at: Maybe::load(from)?,
-            reduced: take_bool(from)?,
-            timeouts: take_u32(from)?,
-            progress_at: take(from)?,
-            idle_from: take(from)?,
-            counters: Counters {
-                resent_segments: take(from)?,
-                dsacks: take_u32(from)?,
-                undone: take_u32(from)?,
-            },
-            busy: Busy {
-                since: Maybe::load(from)?,
-                blocked_since: Maybe::load(from)?,
-                total: take(from)?,
-                blocked: take(from)?,
-            },
-        })
+    /// A state out of its encoding, over one that has nothing to do with it.
+    pub(super) fn loaded(mut from: &[u8]) -> Option<Self> {
+        let mut recovery = Self::new(super::Parameters { mss: 77, ..super::Parameters::default() });
+        recovery.on_sent(9, super::Span::new(0, 1));
+        recovery.refill(&mut from)?;
+        from.is_empty().then_some(recovery)
     }
 }
 
-fn load_phase(from: &mut &[u8]) -> Option<Phase> {
-    Some(match take(from)? {
-        0 => Phase::Open,
-        1 => Phase::Disorder,
-        2 => Phase::Reduced,
-        3 => Phase::Recovery,
-        4 => Phase::Loss,
-        _ => return None,
-    })
+state! {
+    traits, window, rtt, rack, tlp, newreno, prr, frto, phase, pacing, rate, usage, recover, rto_at, reduced, timeouts,
+    progress_at, idle_from, counters, busy,
+}
+
+codec::numbered! {
+    Phase { 0 = Open, 1 = Disorder, 2 = Reduced, 3 = Recovery, 4 = Loss }
+}
+
+codec::fixed! {
+    Counters { resent_segments, dsacks, undone }
+    Busy { since, blocked_since, total, blocked }
 }

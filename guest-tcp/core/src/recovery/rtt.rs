@@ -1,11 +1,8 @@
 //! The round-trip time and the retransmission timeout (RFC 6298), and the smallest round-trip time seen lately.
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::limits::MICROSECOND;
 use bulkhead_wit::types::Time;
 
-use super::codec::{put, take, take_bool, take_u8, take_u32};
 use super::limits::{MIN_RTT_WINDOW, RTO_FALLBACK, RTO_INITIAL, RTO_MAX, RTT_MAX};
 use super::maybe::Maybe;
 
@@ -94,35 +91,6 @@ impl Rtt {
     pub(super) fn progress(&mut self) {
         self.backoff = 0;
     }
-
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        for number in [self.srtt8, self.deviation4, self.deviation4_max, self.var4] {
-            put(out, u64::from(number));
-        }
-        put(out, self.round_end);
-        put(out, u64::from(self.backoff));
-        put(out, u64::from(self.fallback));
-        self.min.since.save(out);
-        put(out, u64::from(self.min.current));
-        put(out, u64::from(self.min.before));
-    }
-
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let most = (RTT_MAX / MICROSECOND) as u32 * 8;
-        let mut estimate = || take_u32(from).filter(|&number| number <= most);
-        let (srtt8, deviation4, deviation4_max, var4) = (estimate()?, estimate()?, estimate()?, estimate()?);
-        let rtt = Self {
-            srtt8,
-            deviation4,
-            deviation4_max,
-            var4,
-            round_end: take(from)?,
-            backoff: take_u8(from)?,
-            fallback: take_bool(from)?,
-            min: MinRtt { since: Maybe::load(from)?, current: take_u32(from)?, before: take_u32(from)? },
-        };
-        (deviation4_max <= var4).then_some(rtt)
-    }
 }
 
 /// The minimum over the last half to whole window, in microseconds: two halves are enough, and smaller than a list
@@ -152,6 +120,20 @@ impl MinRtt {
     fn get(&self) -> Option<Time> {
         self.since.is_some().then(|| u64::from(self.current.min(self.before)) * MICROSECOND)
     }
+}
+
+impl Rtt {
+    /// Whether it can be one of ours.
+    fn is_sound(&self) -> bool {
+        let most = (RTT_MAX / MICROSECOND) as u32 * 8;
+        let estimates = [self.srtt8, self.deviation4, self.deviation4_max, self.var4];
+        estimates.iter().all(|&micros| micros <= most) && self.deviation4_max <= self.var4
+    }
+}
+
+crate::save::codec::fixed! {
+    MinRtt { since, current, before }
+    Rtt { srtt8, deviation4, deviation4_max, var4, round_end, backoff, fallback, min } (Rtt::is_sound)
 }
 
 #[cfg(test)]

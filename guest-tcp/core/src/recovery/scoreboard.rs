@@ -3,12 +3,12 @@
 //! A super-segment is one run until an acknowledgement or a loss cuts it. `pipe` is the length of the flying runs.
 
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 
 use bulkhead_wit::types::Time;
 
+use crate::save::codec::{Writer, put, take};
+
 use super::api::Span;
-use super::codec::{put, take};
 use super::limits::{OUTSTANDING, RUNS, RUNS_BEYOND_SEGMENTS};
 use super::rate::Stamp;
 
@@ -384,6 +384,7 @@ impl Scoreboard {
     }
 
     /// Whether the counters and the order of the runs agree with the runs themselves.
+    #[cfg(test)]
     pub(super) fn is_consistent(&self) -> bool {
         let mut recount = Self { una: self.una, end: self.una, ..Self::default() };
         for run in &self.runs {
@@ -398,55 +399,50 @@ impl Scoreboard {
                 == (self.end, self.sacked, self.lost, self.resent)
     }
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        put(out, self.una);
-        put(out, u64::from(self.mss));
-        put(out, self.runs.len() as u64);
+    pub(super) fn save(&self, out: &mut Writer) {
+        put(&((self.una, self.mss), self.runs.len() as u16), out);
         for run in &self.runs {
-            put(out, run.len());
-            put(out, run.sent_at);
-            run.stamp.save(out);
-            put(out, run.fate as u64 | u64::from(run.again) << 2);
+            put(&((run.length(), run.sent_at), (run.stamp, (run.fate, run.again))), out);
         }
     }
-
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let mut board = Self::starting_at(take(from)?);
-        board.mss = u16::try_from(take(from)?).ok()?;
-        let runs = take(from)?;
-        if runs > RUNS as u64 {
+    pub(super) fn refill(&mut self, from: &mut &[u8]) -> Option<()> {
+        let ((una, mss), runs) = take::<((u64, u16), u16)>(from)?;
+        let mut memory = core::mem::take(&mut self.runs);
+        memory.clear();
+        let board = self;
+        *board = Self { mss, runs: memory, ..Self::starting_at(una) };
+        if usize::from(runs) > RUNS {
             return None;
         }
+        if runs == 0 {
+            board.runs = VecDeque::new(); // as after an acknowledgement of all
+        }
         for _ in 0..runs {
-            let length = take(from).filter(|&length| length > 0)?;
-            let (sent_at, stamp, bits) = (take(from)?, Stamp::load(from)?, take(from)?);
-            let fate = match bits & 3 {
-                0 => Fate::Flying,
-                1 => Fate::Sacked,
-                2 => Fate::Lost,
-                _ => return None,
-            };
-            let (start, end) = (board.end, board.end.checked_add(length)?);
-            let again = match bits >> 2 {
-                0 => false,
-                1 => true,
-                _ => return None,
-            };
-            let run = Run { start, end, sent_at, stamp, fate, again };
-            if end - board.una > OUTSTANDING {
+            let ((length, sent_at), (stamp, (fate, again))) = take::<SavedRun>(from)?;
+            let (start, end) = (board.end, board.end.checked_add(length.into())?);
+            if length == 0 || end - board.una > OUTSTANDING {
                 return None;
             }
+            let run = Run { start, end, sent_at, stamp, fate, again };
             board.end = end;
             board.count(&run);
             board.runs.push_back(run);
         }
-        board.is_consistent().then_some(board)
+        Some(())
     }
+}
+
+/// A run without its place, which follows from those before it.
+type SavedRun = ((u32, Time), (Stamp, (Fate, bool)));
+
+crate::save::codec::numbered! {
+    Fate { 0 = Flying, 1 = Sacked, 2 = Lost }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     fn flight(to: u64) -> Scoreboard {
         let mut board = Scoreboard::starting_at(0);
@@ -541,8 +537,10 @@ mod tests {
             board.resend(9000, span, Stamp::default());
         }
         assert!(board.is_consistent());
-        let mut out = Vec::new();
+        let mut out = Writer::default();
         board.save(&mut out);
-        assert_eq!(Scoreboard::load(&mut out.as_slice()), Some(board));
+        let mut loaded = flight(60);
+        assert_eq!(loaded.refill(&mut out.finish().as_slice()), Some(()));
+        assert_eq!(loaded, board);
     }
 }

@@ -1,13 +1,10 @@
 //! Tail loss probes (RFC 8985 section 7): after two round trips of silence, something is sent that makes the receiver
 //! say what it has, long before the retransmission timeout.
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::limits::SECOND;
 use bulkhead_wit::types::Time;
 
 use super::api::Span;
-use super::codec::{put, take_bool};
 use super::limits::{ACK_DELAY_MAX, PROBE_SLACK};
 use super::maybe::Maybe;
 
@@ -73,21 +70,10 @@ impl Tlp {
     pub(super) fn cancel(&mut self) {
         *self = Self::default();
     }
+}
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        self.deadline.save(out);
-        put(out, u64::from(self.pending));
-        self.probed.save(out);
-        put(out, u64::from(self.resent));
-    }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(Self {
-            deadline: Maybe::load(from)?,
-            pending: take_bool(from)?,
-            probed: Maybe::load(from)?,
-            resent: take_bool(from)?,
-        })
-    }
+crate::save::codec::fixed! {
+    Tlp { deadline, pending, probed, resent }
 }
 
 #[cfg(test)]

@@ -1,12 +1,9 @@
 //! The parameters of a connection, in little room.
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::limits::MICROSECOND;
 use bulkhead_wit::types::Time;
 
 use super::api::{Algorithm, Parameters};
-use super::codec::{put, take, take_bool, take_u8, take_u32};
 use super::limits::RTO_MAX;
 
 /// [`Parameters`] without the MSS, which is the window's; durations in microseconds.
@@ -47,35 +44,21 @@ impl Traits {
     pub(super) fn tick(&self) -> Time {
         Time::from(self.tick_us) * MICROSECOND
     }
+}
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        put(out, self.max_pacing_rate);
-        put(out, u64::from(self.rto_min_us));
-        put(out, u64::from(self.tick_us));
-        put(out, u64::from(self.initial_window));
-        put(out, self.algorithm as u64);
-        let flags = [self.sack, self.timestamps, self.pacing, self.linux];
-        flags.into_iter().for_each(|flag| put(out, u64::from(flag)));
-        put(out, u64::from(self.super_segment_min));
+impl Traits {
+    /// Whether they can be ours.
+    fn is_sound(&self) -> bool {
+        self.rto_min_us <= (RTO_MAX / MICROSECOND) as u32 && self.tick_us > 0
     }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let most = (RTO_MAX / MICROSECOND) as u32;
-        Some(Self {
-            max_pacing_rate: take(from)?,
-            rto_min_us: take_u32(from).filter(|&micros| micros <= most)?,
-            tick_us: take_u32(from).filter(|&micros| micros > 0)?,
-            initial_window: u16::try_from(take(from)?).ok()?,
-            algorithm: match take(from)? {
-                0 => Algorithm::Cubic,
-                1 => Algorithm::Reno,
-                2 => Algorithm::Bbr,
-                _ => return None,
-            },
-            sack: take_bool(from)?,
-            timestamps: take_bool(from)?,
-            pacing: take_bool(from)?,
-            linux: take_bool(from)?,
-            super_segment_min: take_u8(from)?,
-        })
-    }
+}
+
+crate::save::codec::numbered! {
+    Algorithm { 0 = Cubic, 1 = Reno, 2 = Bbr }
+}
+
+crate::save::codec::fixed! {
+    Traits {
+        max_pacing_rate, rto_min_us, tick_us, initial_window, algorithm, sack, timestamps, pacing, linux, super_segment_min,
+    } (Traits::is_sound)
 }

@@ -1,12 +1,11 @@
 //! Taking a reduction back that turns out spurious: by the echoed timestamp (Eifel, RFC 3522 and 4015), by D-SACK
 //! for all that was retransmitted (RFC 3708), and after a timeout by F-RTO (RFC 5682).
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::types::Time;
 
+use crate::save::codec::{Writer, put, take};
+
 use super::api::Span;
-use super::codec::{put, take};
 use super::congestion::{Control, Window};
 use super::maybe::Maybe;
 use super::rack::Echo;
@@ -79,24 +78,20 @@ impl Undo {
             *control = self.control;
         }
     }
+}
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        self.window.save(out);
-        self.control.save(out);
-        for number in [self.span.start, self.span.end, self.resent, self.needless] {
-            put(out, number);
-        }
-        self.resent_at.save(out);
+impl Undo {
+    pub(super) fn save(&self, out: &mut Writer) {
+        let Self { window, control, span, resent, needless, resent_at } = self;
+        put(window, out);
+        control.save(out);
+        put(&[span.start, span.end, *resent, *needless], out);
+        put(resent_at, out);
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(Self {
-            window: Window::load(from)?,
-            control: Control::load(from)?,
-            span: Span { start: take(from)?, end: take(from)? },
-            resent: take(from)?,
-            needless: take(from)?,
-            resent_at: Maybe::load(from)?,
-        })
+        let (window, control) = (take(from)?, Control::load(from)?);
+        let [start, end, resent, needless] = take(from)?;
+        Some(Self { window, control, span: Span { start, end }, resent, needless, resent_at: take(from)? })
     }
 }
 
@@ -159,16 +154,10 @@ impl Frto {
         }
         Verdict::Open
     }
+}
 
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(match take(from)? {
-            0 => Self::Off,
-            1 => Self::Asking,
-            2 => Self::Probing,
-            3 => Self::Probed,
-            _ => return None,
-        })
-    }
+crate::save::codec::numbered! {
+    Frto { 0 = Off, 1 = Asking, 2 = Probing, 3 = Probed }
 }
 
 #[cfg(test)]

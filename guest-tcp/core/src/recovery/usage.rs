@@ -1,11 +1,8 @@
 //! How much of the congestion window was used: it does not grow while the application or the peer's window is what
 //! holds the sender back, and decays when it is not used (RFC 7661's aim, RFC 2861's means, as Linux).
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::types::Time;
 
-use super::codec::{put, take, take_u32};
 use super::congestion::Window;
 
 /// The use of the window.
@@ -61,16 +58,6 @@ impl Usage {
     pub(super) fn restarted(&mut self, now: Time) {
         (self.used, self.since) = (0, now);
     }
-
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        for number in [u64::from(self.peak), self.round_end, u64::from(self.used), self.since] {
-            put(out, number);
-        }
-    }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let (peak, round_end, used, since) = (take_u32(from)?, take(from)?, take_u32(from)?, take(from)?);
-        Some(Self { peak, round_end, used, since })
-    }
 }
 
 /// RFC 2861 section 3.1: the threshold remembers what the window was.
@@ -84,6 +71,10 @@ pub(super) fn restart(window: &mut Window, idle: Time, rto: Time, initial: u64) 
     keep_three_quarters(window);
     let periods = (idle / rto.max(1)).min(32);
     window.cwnd = (window.cwnd >> periods).max(floor);
+}
+
+crate::save::codec::fixed! {
+    Usage { peak, round_end, used, since }
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! `save` and `load`: the whole state in a canonical form.
 
-mod codec;
+pub(crate) mod codec;
 mod parts;
 
 pub(crate) use parts::FORMAT;
 
 use crate::Tcp;
+use crate::connection::Connection;
 use crate::entity::Entity;
+use crate::hash::Key;
 use crate::instance::Instance;
 use crate::limits::WINDOW_SCALE_MAX;
 use crate::listener::Listeners;
@@ -16,50 +18,72 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bulkhead_wit::{Config, Handle, Summary, Time};
-use codec::{Reader, Save};
+use codec::{Reader, Refill, Save, Writer};
 
 /// The whole state.
 pub(crate) fn save(tcp: &Tcp) -> Vec<u8> {
-    let mut out = Vec::new();
+    let tables = &tcp.tables;
+    let mut out = Writer::with_room(about(tables));
     FORMAT.save(&mut out);
     tcp.last.save(&mut out);
     tcp.instance.save(&mut out);
-    let tables = &tcp.tables;
     tables.listeners.all().save(&mut out);
     let generations: Vec<u32> = tables.connections.generations().collect();
     generations.save(&mut out);
-    put_all(&tables.connections, &mut out);
-    put_all(&tables.embryos, &mut out);
-    put_all(&tables.time_waits, &mut out);
+    put_all(&tables.connections, &mut out, |connection, out| connection.save(out));
+    put_all(&tables.embryos, &mut out, codec::put);
+    put_all(&tables.time_waits, &mut out, codec::put);
     tables.fragments.slots.save(&mut out);
     let is_ready = |number: &u32| tables.connections.get(*number).is_some_and(|connection| connection.ready);
     let ready: Vec<u32> = tables.ready.iter().copied().filter(is_ready).collect();
     ready.save(&mut out);
-    out
+    out.finish()
 }
 
-fn put_all<T: Save>(all: &Slab<T>, out: &mut Vec<u8>) {
+/// Bytes of a saved connection, about.
+const CONNECTION: usize = 896;
+/// Bytes of everything that is not many times there, about.
+const REST: usize = 4096;
+
+/// Bytes of a saved state, about: growing on the way means copying all of it.
+fn about(tables: &Tables) -> usize {
+    let each = [
+        (tables.connections.len(), CONNECTION),
+        (tables.embryos.len(), size_of::<crate::embryo::Embryo>()),
+        (tables.time_waits.len(), size_of::<crate::time_wait::TimeWait>()),
+    ];
+    let places = tables.connections.generations().len() * size_of::<u32>();
+    each.iter().map(|(count, bytes)| *count as usize * bytes).sum::<usize>() + places + REST
+}
+
+fn put_all<T>(all: &Slab<T>, out: &mut Writer, put: impl Fn(&T, &mut Writer)) {
     (all.iter().count() as u32).save(out);
     for (number, value) in all.iter() {
         number.save(out);
-        value.save(out);
+        put(value, out);
     }
 }
 
 fn take_all<T: Save>(from: &mut Reader<'_>) -> Option<Vec<(u32, T)>> {
     let count = u32::load(from)?;
-    (0..count).map(|_| Some((u32::load(from)?, T::load(from)?))).collect()
+    let mut all = Vec::with_capacity(from.at_most(count, size_of::<T>()));
+    for _ in 0..count {
+        all.push((u32::load(from)?, T::load(from)?));
+    }
+    Some(all)
 }
 
-/// Takes over a state. Addresses and MTU come from `config`, as after `configure`; keys from the state.
+/// Takes over a state. Addresses and MTU come from `config`, as after `configure`; keys from the state. What the instance held
+/// before is used again, so that a second load touches no new memory; after a damaged state nothing is left of it.
 pub(crate) fn load(tcp: &mut Tcp, config: &Config, state: &[u8]) -> Result<Vec<Summary>, String> {
-    let mut from = Reader(state);
+    let mut from = Reader::new(state);
     match u32::load(&mut from) {
         Some(FORMAT) => {}
         Some(other) => return Err(alloc::format!("state format {other}; this module reads {FORMAT}")),
         None => return Err(String::from("the saved state is empty")),
     }
-    let loaded = take(&mut from).filter(|_| from.0.is_empty());
+    let mut boxes: Boxes = core::mem::take(tcp).tables.connections.into_values().collect();
+    let loaded = take(&mut from, &mut boxes).filter(|_| from.bytes.is_empty());
     let Some((last, mut instance, tables)) = loaded else {
         return Err(String::from("the saved state is damaged"));
     };
@@ -73,24 +97,39 @@ pub(crate) fn load(tcp: &mut Tcp, config: &Config, state: &[u8]) -> Result<Vec<S
     Ok(summaries)
 }
 
-fn take(from: &mut Reader<'_>) -> Option<(Time, Instance, Tables)> {
+/// Connections of the state before, whose memory is used again.
+type Boxes = Vec<Box<Connection>>;
+
+/// The least that a saved connection takes with its number.
+const CONNECTION_LEAST: usize = CONNECTION / 2;
+
+fn take_connections(from: &mut Reader<'_>, tables: &mut Tables, key: Key, boxes: &mut Boxes) -> Option<()> {
+    let count = u32::load(from)?;
+    tables.reserve(from.at_most(count, CONNECTION_LEAST));
+    let blank = Connection::blank();
+    for _ in 0..count {
+        let number = u32::load(from)?;
+        let mut connection = boxes.pop().unwrap_or_else(|| Box::new(blank.clone()));
+        connection.refill(from)?;
+        connection.is_sound().then_some(())?;
+        connection.counted = 0;
+        let (handle, deadline) = (connection.handle, connection.deadline());
+        tables.connections.occupy(number, connection).then_some(())?;
+        tables.index(key, number, handle);
+        tables.count(number);
+        tables.timers.set(Entity::connection(number), deadline);
+    }
+    Some(())
+}
+
+fn take(from: &mut Reader<'_>, boxes: &mut Boxes) -> Option<(Time, Instance, Tables)> {
     let last = Time::load(from)?;
     let instance = Instance::load(from)?;
     let key = instance.keys.table;
     let mut tables = Tables::default();
     tables.listeners = Listeners::restored(key, Vec::load(from)?);
     tables.connections = Slab::from_generations(Vec::load(from)?);
-    for (number, connection) in take_all::<Box<crate::connection::Connection>>(from)? {
-        connection.is_sound().then_some(())?;
-        let (handle, deadline) = (connection.handle, connection.deadline());
-        tables.connections.occupy(number, connection).then_some(())?;
-        tables.index(key, number, handle);
-        if let Some(connection) = tables.connections.get_mut(number) {
-            connection.counted = 0;
-        }
-        tables.count(number);
-        tables.timers.set(Entity::connection(number), deadline);
-    }
+    take_connections(from, &mut tables, key, boxes)?;
     let mut reserved = Vec::new();
     for (number, embryo) in take_all::<crate::embryo::Embryo>(from)? {
         tables.restore_embryo(key, number, embryo).then_some(())?;
@@ -116,7 +155,7 @@ fn take(from: &mut Reader<'_>) -> Option<(Time, Instance, Tables)> {
 /// Positions in a stream stay below this: at 100 Gbit/s it lasts for ten years.
 const POSITION_MAX: u64 = 1 << 62;
 
-impl crate::connection::Connection {
+impl Connection {
     /// Whether a loaded connection can be one of ours: what arithmetic relies on holds.
     fn is_sound(&self) -> bool {
         let receive = &self.receive;

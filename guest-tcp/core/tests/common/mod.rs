@@ -245,6 +245,9 @@ impl Host {
         let mut other = Tcp::new();
         let summaries = other.load(&self.config, self.now, &saved).expect("loads");
         assert_eq!(other.save(), saved, "save is canonical");
+        // What a rehearsal has left behind makes no difference.
+        let again = other.load(&self.config, self.now, &saved).expect("loads over what is there");
+        assert_eq!((again, other.save() == saved), (summaries.clone(), true), "loaded in place");
         for summary in summaries {
             let stream = &self.streams[&summary.connection];
             if stream.open {

@@ -1,17 +1,16 @@
 //! CUBIC (RFC 9438), in integers: bytes, and time in 1/1024 s.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
 use bulkhead_wit::limits::SECOND;
 use bulkhead_wit::types::Time;
 
-use super::super::codec::{put, take, take_u32};
 use super::super::limits::CWND;
 use super::super::maybe::Maybe;
 use super::hystart::{Advice, HyStart};
 use super::hystart_linux::HyStartLinux;
 use super::{Growth, Window};
+use crate::save::codec::{Writer, put, take};
 
 /// The curve is followed this far from its origin, in 1/1024 s (128 s); beyond it the window is at its bound.
 const SPAN_MAX: u64 = 1 << 17;
@@ -182,36 +181,32 @@ impl Cubic {
         self.epoch = self.epoch.get().map(|epoch| epoch.saturating_add(idle)).into();
     }
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        for number in [self.w_max, self.prior, self.w_est, self.k, self.carry] {
-            put(out, u64::from(number));
-        }
-        put(out, self.carry_est);
-        self.epoch.save(out);
-        match &self.hystart {
+    pub(super) fn save(&self, out: &mut Writer) {
+        let Self { w_max, prior, w_est, epoch, k, carry, carry_est, hystart } = self;
+        put(&([*w_max, *prior, *w_est, *k, *carry], (*carry_est, *epoch)), out);
+        match hystart {
             Slow::First(hystart) => {
-                put(out, 0);
-                hystart.save(out);
+                put(&0_u8, out);
+                put(hystart, out);
             }
-            Slow::Later => put(out, 1),
+            Slow::Later => put(&1_u8, out),
             Slow::Linux(hystart) => {
-                put(out, 2);
-                hystart.save(out);
+                put(&2_u8, out);
+                put(&**hystart, out);
             }
         }
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let mut size = || take_u32(from).filter(|&number| u64::from(number) <= CWND);
-        let (w_max, prior, w_est, k, carry) = (size()?, size()?, size()?, size()?, size()?);
-        let carry_est = take(from).filter(|&number| number <= CWND << 5)?;
-        let epoch = Maybe::load(from)?;
-        let hystart = match take(from)? {
-            0 => Slow::First(HyStart::load(from)?),
+        let (sizes, (carry_est, epoch)) = take::<([u32; 5], (u64, Maybe))>(from)?;
+        let is_sound = sizes.iter().all(|&size| u64::from(size) <= CWND) && carry_est <= CWND << 5;
+        let [w_max, prior, w_est, k, carry] = sizes;
+        let hystart = match take::<u8>(from)? {
+            0 => Slow::First(take(from)?),
             1 => Slow::Later,
-            2 => Slow::Linux(Box::new(HyStartLinux::load(from)?)),
+            2 => Slow::Linux(Box::new(take(from)?)),
             _ => return None,
         };
-        Some(Self { w_max, prior, w_est, epoch, k, carry, carry_est, hystart })
+        is_sound.then_some(Self { w_max, prior, w_est, epoch, k, carry, carry_est, hystart })
     }
 }
 

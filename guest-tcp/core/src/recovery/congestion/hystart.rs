@@ -1,12 +1,8 @@
 //! `HyStart++` (RFC 9406): leaves the first slow start when the round-trip time grows, through a time of
 //! conservative slow start that finds out whether it meant it.
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::limits::MICROSECOND;
 use bulkhead_wit::types::Time;
-
-use super::super::codec::{put, take, take_u8, take_u32};
 
 // RFC 9406 4.3; times in microseconds.
 const MIN_RTT_THRESH: u32 = 4000;
@@ -91,21 +87,10 @@ impl HyStart {
         }
         Advice::Divide(if self.css_rounds > 0 { CSS_GROWTH_DIVISOR } else { 1 })
     }
+}
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        put(out, self.window_end);
-        for number in [self.last_min, self.current_min, self.css_baseline] {
-            put(out, u64::from(number));
-        }
-        put(out, u64::from(self.samples));
-        put(out, u64::from(self.css_rounds));
-    }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let window_end = take(from)?;
-        let (last_min, current_min, css_baseline) = (take_u32(from)?, take_u32(from)?, take_u32(from)?);
-        let (samples, css_rounds) = (take_u8(from)?, take_u8(from)?);
-        Some(Self { window_end, last_min, current_min, samples, css_rounds, css_baseline })
-    }
+crate::save::codec::fixed! {
+    HyStart { window_end, last_min, current_min, samples, css_rounds, css_baseline }
 }
 
 #[cfg(test)]

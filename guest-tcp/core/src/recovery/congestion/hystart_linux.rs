@@ -2,11 +2,8 @@
 //! left at once when the round trips of a round are longer than the shortest one by an eighth, or when a train of
 //! acknowledgements lasts as long as half the shortest round trip.
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::limits::MICROSECOND;
 
-use super::super::codec::{put, take, take_bool, take_u8, take_u32};
 use super::{Growth, Window};
 
 /// Below this many segments nothing is watched (`hystart_low_window`).
@@ -76,26 +73,10 @@ impl HyStartLinux {
         let threshold = (self.shortest / 8).clamp(DELAY_MIN, DELAY_MAX);
         self.current > self.shortest.saturating_add(threshold)
     }
+}
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        for number in [self.end, self.began_at, self.train_at] {
-            put(out, number);
-        }
-        for number in [self.shortest, self.current, u32::from(self.samples), u32::from(self.is_over)] {
-            put(out, u64::from(number));
-        }
-    }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(Self {
-            end: take(from)?,
-            began_at: take(from)?,
-            train_at: take(from)?,
-            shortest: take_u32(from)?,
-            current: take_u32(from)?,
-            samples: take_u8(from)?,
-            is_over: take_bool(from)?,
-        })
-    }
+crate::save::codec::fixed! {
+    HyStartLinux { end, began_at, train_at, shortest, current, samples, is_over }
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ mod hystart_linux;
 mod reno;
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
 use bulkhead_wit::types::Time;
 
@@ -18,8 +17,8 @@ use self::bbr::Bbr;
 use self::cubic::Cubic;
 use self::reno::Reno;
 use super::api::Algorithm;
-use super::codec::{put, take};
 use super::limits::CWND;
+use crate::save::codec::{Writer, put, take};
 
 /// The congestion window and its threshold, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,14 +48,9 @@ impl Window {
         self.cwnd = self.cwnd.saturating_add(bytes).min(CWND);
     }
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        for number in [self.cwnd, self.ssthresh, self.mss] {
-            put(out, number);
-        }
-    }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let window = Self { cwnd: take(from)?, ssthresh: take(from)?, mss: take(from)? };
-        (window.mss > 0 && window.mss <= 0xffff && window.cwnd <= CWND.max(window.mss)).then_some(window)
+    /// Whether it can be one of ours.
+    fn is_sound(&self) -> bool {
+        self.mss > 0 && self.mss <= 0xffff && self.cwnd <= CWND.max(self.mss)
     }
 }
 
@@ -154,27 +148,27 @@ impl Control {
         }
     }
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
+    pub(super) fn save(&self, out: &mut Writer) {
         match self {
             Self::Cubic(cubic) => {
-                put(out, 0);
+                put(&0_u8, out);
                 cubic.save(out);
             }
             Self::Reno(reno) => {
-                put(out, 1);
-                reno.save(out);
+                put(&1_u8, out);
+                put(reno, out);
             }
             Self::Bbr(bbr) => {
-                put(out, 2);
-                bbr.save(out);
+                put(&2_u8, out);
+                put(&**bbr, out);
             }
         }
     }
     pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        match take(from)? {
+        match take::<u8>(from)? {
             0 => Cubic::load(from).map(Self::Cubic),
-            1 => Reno::load(from).map(Self::Reno),
-            2 => Bbr::load(from).map(|bbr| Self::Bbr(Box::new(bbr))),
+            1 => take(from).map(Self::Reno),
+            2 => take(from).map(|bbr| Self::Bbr(Box::new(bbr))),
             _ => None,
         }
     }
@@ -193,4 +187,8 @@ mod tests {
         assert_eq!(window.cwnd, 12_000);
         assert!(!window.in_slow_start());
     }
+}
+
+crate::save::codec::fixed! {
+    Window { cwnd, ssthresh, mss } (Window::is_sound)
 }

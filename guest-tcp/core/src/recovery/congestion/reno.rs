@@ -1,8 +1,5 @@
 //! Reno: RFC 5681 3.1, counting bytes (RFC 3465).
 
-use alloc::vec::Vec;
-
-use super::super::codec::{put, take};
 use super::Window;
 
 /// Bytes acknowledged since the window grew last.
@@ -30,14 +27,17 @@ impl Reno {
         self.acked = 0;
         (window.cwnd / 2).max(2 * window.mss)
     }
+}
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        put(out, self.acked);
+impl Reno {
+    /// Whether it can be one of ours.
+    fn is_sound(&self) -> bool {
+        self.acked <= super::CWND
     }
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let acked = take(from)?;
-        (acked <= super::CWND).then_some(Self { acked })
-    }
+}
+
+crate::save::codec::fixed! {
+    Reno { acked } (Reno::is_sound)
 }
 
 #[cfg(test)]

@@ -103,9 +103,7 @@ fn whatever_a_peer_says_the_books_balance() {
                     recovery.too_big(now);
                 }
                 _ => {
-                    let mut saved = Vec::new();
-                    recovery.save(&mut saved);
-                    assert_eq!(Recovery::load(&mut saved.as_slice()).as_ref(), Some(&recovery));
+                    assert_eq!(Recovery::loaded(&recovery.saved()).as_ref(), Some(&recovery));
                 }
             }
             check(&recovery);

@@ -360,15 +360,14 @@ fn a_damaged_state_is_refused_or_consistent() {
     send(&mut recovery, now, 10 * MSS + 1);
     let blocks = [Span::new(segment(1).start, segment(4).end)];
     let _ = recovery.on_ack(now + RTT, &Ack { sacks: &blocks, ..ack(0) });
-    let mut saved = Vec::new();
-    recovery.save(&mut saved);
-    assert_eq!(Recovery::load(&mut saved.as_slice()).as_ref(), Some(&recovery));
+    let saved = recovery.saved();
+    assert_eq!(Recovery::loaded(&saved).as_ref(), Some(&recovery));
     for at in 0..saved.len() {
-        assert_eq!(Recovery::load(&mut &saved[..at]), None);
+        assert_eq!(Recovery::loaded(&saved[..at]), None);
         for value in [0, 1, 0x7f, 0x80, 0xff] {
             let mut damaged = saved.clone();
             damaged[at] = value;
-            if let Some(mut loaded) = Recovery::load(&mut damaged.as_slice()) {
+            if let Some(mut loaded) = Recovery::loaded(&damaged) {
                 // Whatever it believes, it does not panic.
                 send(&mut loaded, now + 2 * RTT, 40 * MSS);
                 let _ = loaded.on_ack(now + 3 * RTT, &ack(3));

@@ -1,11 +1,8 @@
 //! The states, and what each asks for.
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::limits::{MILLISECOND, SECOND};
 use bulkhead_wit::types::Time;
 
-use super::super::super::codec::{put, take};
 use super::super::super::limits::CWND;
 use super::super::Window;
 use super::Heard;
@@ -38,9 +35,6 @@ pub(super) enum State {
     Up,
     ProbeRtt,
 }
-
-const STATES: [State; 7] =
-    [State::Startup, State::Drain, State::Down, State::Cruise, State::Refill, State::Up, State::ProbeRtt];
 
 /// The state machine.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -255,37 +249,21 @@ impl Cycle {
             self.enter(State::Cruise, heard.now);
         }
     }
+}
 
-    fn numbers(&mut self) -> [&mut u64; 11] {
-        [
-            &mut self.full_rate,
-            &mut self.full_rounds,
-            &mut self.since,
-            &mut self.cycle_at,
-            &mut self.wait,
-            &mut self.round_at,
-            &mut self.up_rounds,
-            &mut self.up_acked,
-            &mut self.rtt_at,
-            &mut self.rtt_until,
-            &mut self.rtt_min,
-        ]
+impl Cycle {
+    /// Whether it can be one of ours.
+    fn is_sound(&self) -> bool {
+        self.up_rounds <= UP_SHIFT_MAX && self.full_rate <= 1 << 40
     }
+}
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        let mut copy = self.clone();
-        let state = STATES.iter().position(|state| *state == self.state).unwrap_or(0);
-        put(out, state as u64 * 2 + u64::from(self.full));
-        copy.numbers().into_iter().for_each(|number| put(out, *number));
-    }
+crate::save::codec::numbered! {
+    State { 0 = Startup, 1 = Drain, 2 = Down, 3 = Cruise, 4 = Refill, 5 = Up, 6 = ProbeRtt }
+}
 
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let first = take(from)?;
-        let state = *STATES.get(usize::try_from(first / 2).ok()?)?;
-        let mut cycle = Self { state, full: first % 2 == 1, ..Self::default() };
-        for number in cycle.numbers() {
-            *number = take(from)?;
-        }
-        (cycle.up_rounds <= UP_SHIFT_MAX && cycle.full_rate <= 1 << 40).then_some(cycle)
-    }
+crate::save::codec::fixed! {
+    Cycle {
+        state, full, full_rate, full_rounds, since, cycle_at, wait, round_at, up_rounds, up_acked, rtt_at, rtt_until, rtt_min,
+    } (Cycle::is_sound)
 }

@@ -11,14 +11,11 @@
 mod cycle;
 mod model;
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::limits::MILLISECOND;
 use bulkhead_wit::types::Time;
 
 use self::cycle::{Cycle, State};
 use self::model::Model;
-use super::super::codec::{put, take};
 use super::super::limits::CWND;
 use super::super::rate::Sample;
 use super::Window;
@@ -139,22 +136,10 @@ impl Bbr {
     fn quantum(&self, mss: u64) -> u64 {
         (self.pacing_rate / 1000).clamp(2 * mss, super::super::limits::SUPER_SEGMENT.max(2 * mss))
     }
+}
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        self.model.save(out);
-        self.cycle.save(out);
-        put(out, self.pacing_rate);
-        put(out, self.initial);
-    }
-
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        Some(Self {
-            model: Model::load(from)?,
-            cycle: Cycle::load(from)?,
-            pacing_rate: take(from)?,
-            initial: take(from)?,
-        })
-    }
+crate::save::codec::fixed! {
+    Bbr { model, cycle, pacing_rate, initial }
 }
 
 #[cfg(test)]

@@ -1,11 +1,8 @@
 //! The model of the path: bandwidth, round trip, aggregation, and what losses bound.
 
-use alloc::vec::Vec;
-
 use bulkhead_wit::limits::SECOND;
 use bulkhead_wit::types::Time;
 
-use super::super::super::codec::{put, take};
 use super::super::super::limits::CWND;
 use super::super::Window;
 use super::Heard;
@@ -218,47 +215,18 @@ impl Model {
     pub(super) fn extra_acked(&self) -> u64 {
         self.extra[0].max(self.extra[1])
     }
+}
 
-    fn numbers(&mut self) -> [&mut u64; 16] {
-        let [max0, max1] = &mut self.max;
-        let [extra0, extra1] = &mut self.extra;
-        [
-            max0,
-            max1,
-            &mut self.bandwidth_low,
-            &mut self.inflight_low,
-            &mut self.inflight_high,
-            &mut self.min_rtt,
-            &mut self.min_rtt_at,
-            &mut self.round_end,
-            &mut self.rounds,
-            &mut self.round_from,
-            &mut self.lost,
-            &mut self.latest,
-            &mut self.epoch_at,
-            &mut self.epoch,
-            extra0,
-            extra1,
-        ]
+impl Model {
+    /// Whether it can be one of ours.
+    fn is_sound(&self) -> bool {
+        self.max.iter().all(|rate| *rate <= RATE_MAX) && self.rounds < u64::MAX / 2
     }
+}
 
-    pub(super) fn save(&self, out: &mut Vec<u8>) {
-        let mut copy = self.clone();
-        copy.numbers().into_iter().for_each(|number| put(out, *number));
-        put(out, u64::from(self.limited));
-    }
-
-    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
-        let mut model = Self::default();
-        for number in model.numbers() {
-            *number = take(from)?;
-        }
-        model.limited = match take(from)? {
-            0 => false,
-            1 => true,
-            _ => return None,
-        };
-        let sane = model.max.iter().all(|rate| *rate <= RATE_MAX) && model.rounds < u64::MAX / 2;
-        sane.then_some(model)
-    }
+crate::save::codec::fixed! {
+    Model {
+        max, bandwidth_low, inflight_low, inflight_high, min_rtt, min_rtt_at, round_end, rounds, round_from, lost, latest,
+        epoch_at, epoch, extra, limited,
+    } (Model::is_sound)
 }

@@ -1,4 +1,6 @@
 use super::*;
+use crate::save::codec::{Writer, put, take};
+use alloc::vec::Vec;
 use bulkhead_wit::limits::SECOND;
 
 const MSS: u64 = 1000;
@@ -83,10 +85,11 @@ fn the_round_trip_is_probed_and_all_states_are_saved() {
         if !seen.contains(&path.bbr.cycle.state()) {
             seen.push(path.bbr.cycle.state());
         }
-        let mut out = Vec::new();
-        path.bbr.save(&mut out);
+        let mut out = Writer::default();
+        put(&path.bbr, &mut out);
+        let out = out.finish();
         let mut from = out.as_slice();
-        assert_eq!(Bbr::load(&mut from).as_ref(), Some(&path.bbr));
+        assert_eq!(take(&mut from).as_ref(), Some(&path.bbr));
         assert!(from.is_empty());
     }
     for state in [State::Startup, State::Drain, State::Down, State::Cruise, State::Refill, State::Up] {
