@@ -10,7 +10,7 @@ use std::io::{self, Write};
 /// The first bytes of a file.
 const MAGIC: [u8; 8] = *b"bulkrec\n";
 /// The format of what follows.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Of whom a recording is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

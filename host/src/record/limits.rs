@@ -10,8 +10,11 @@ pub const MEMORY: usize = 8 << 20;
 pub const STATE: usize = 8 << 20;
 /// Module time, in nanoseconds, after which a checkpoint is due at the earliest.
 pub const INTERVAL: Time = 2 * limits::MILLISECOND;
-/// A checkpoint is due after this many times what the last one cost: they take a fiftieth of the module's time at most.
-pub const COST_FACTOR: u64 = 50;
+/// A checkpoint is due after this many times what the last one cost. That is little: what came since has to be done again after
+/// a fault, while everybody waits, so a thousand busy connections rather spend a sixth of the module's time.
+pub const COST_FACTOR: u64 = 6;
+/// Steps of so much module time, in nanoseconds, are done again sooner than a state is saved.
+pub const KEPT: Time = 300 * limits::MICROSECOND;
 /// A checkpoint that stops everything for longer than this, in nanoseconds, is not taken again until there are half as many
 /// connections.
 pub const PAUSE: Time = 10 * limits::MILLISECOND;

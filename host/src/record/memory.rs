@@ -1,6 +1,7 @@
 //! The recording in memory: what the instance was last known as, and everything it was given since.
 
 use super::entry::{self, Entry, HEAD, Kind, Saved};
+use super::file::Stream;
 use super::limits;
 use bulkhead_wit::encoding::INPUTS_MAX;
 use bulkhead_wit::{Config, Time};
@@ -102,6 +103,17 @@ impl Memory {
                 let saved = Saved { now: *now, steps: self.base_steps, config: config.clone(), state };
                 entry::put_saved(Kind::Load, &saved, to);
             }
+        }
+    }
+
+    /// Appends all of it to a file, if it is of use.
+    pub(super) fn append_to(&self, stream: &mut Stream) {
+        let Some((_, mut entries)) = self.contents() else { return };
+        let mut bytes = Vec::new();
+        self.begin_file(&mut bytes);
+        stream.append(&bytes);
+        while let Some(entry) = entries.next_bytes() {
+            stream.append(entry);
         }
     }
 

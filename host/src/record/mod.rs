@@ -23,7 +23,8 @@ mod show;
 
 use crate::fault::Fault;
 use crate::stack::Stack;
-use bulkhead_wit::encoding::{encode_outputs, hash_bytes, hash_outputs};
+use crate::swap::thread_cpu;
+use bulkhead_wit::encoding::hash_outputs;
 use bulkhead_wit::{Config, Handle, Inputs, Outputs, Time};
 pub use entry::{Entry, Failure, Malformed, Saved};
 use file::Stream;
@@ -34,7 +35,7 @@ pub use replay::{Divergence, End, Factory, Found, Outcome, Replay, Watch, checkp
 #[cfg(feature = "conformance")]
 pub use show::{Direction, segment};
 use std::io::{self, Write};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What the recordings of a stack have cost so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -45,7 +46,7 @@ pub struct Figures {
     pub checkpoints: u64,
     /// Bytes of the last one.
     pub checkpoint_bytes: u64,
-    /// How long the last one took, in nanoseconds.
+    /// The CPU time that the last one took, in nanoseconds.
     pub checkpoint_ns: u64,
     /// Bytes that the recording in memory holds.
     pub memory: u64,
@@ -159,28 +160,25 @@ impl Recorder {
         self.is_under_way = false;
         self.last = (self.now, outputs.deadline_of);
         if self.is_on() {
-            // In one piece it is hashed faster than field by field.
-            self.encoded.clear();
-            encode_outputs(outputs, &mut self.encoded);
-            let hash = hash_bytes(&self.encoded);
+            let hash = hash_outputs(outputs, &mut self.encoded);
             self.write(|to| entry::put_outputs(hash, to));
         }
     }
 
     /// The step failed: it is no part of what happened, but of what is told.
     pub(crate) fn fault(&mut self, fault: &Fault, outputs: &Outputs) {
-        let outputs = matches!(fault, Fault::Broken(_)).then(|| hash_outputs(outputs));
+        let outputs = matches!(fault, Fault::Broken(_)).then(|| hash_outputs(outputs, &mut self.encoded));
         let text = fault.report();
         self.write(|to| entry::put_fault(Failure { outputs, text: &text }, to));
     }
 
-    /// Forgets the step that failed, in memory, if a step is under way.
-    pub(crate) fn forget_failed(&mut self) {
-        if std::mem::take(&mut self.is_under_way)
-            && let Some(memory) = &mut self.memory
-        {
+    /// Forgets the step that failed, in memory, and says whether a step was under way at all.
+    pub(crate) fn forget_failed(&mut self) -> bool {
+        let was_under_way = std::mem::take(&mut self.is_under_way);
+        if was_under_way && let Some(memory) = &mut self.memory {
             memory.forget_last();
         }
+        was_under_way
     }
 
     /// What recovery begins with, and what it replays.
@@ -210,6 +208,14 @@ impl Recorder {
         }
         if let Some(memory) = &mut self.memory {
             memory.rebase(base, self.steps);
+        }
+    }
+
+    /// A fresh instance goes on from here, and has done again what is in memory, in so much time: that stays.
+    pub(crate) fn go_on(&mut self, module_ns: Time) {
+        self.due = limits::INTERVAL.saturating_add(module_ns);
+        if let (Some(stream), Some(memory)) = (&mut self.stream, &self.memory) {
+            memory.append_to(stream);
         }
     }
 
@@ -268,15 +274,8 @@ impl Recorder {
     /// Streams to here from now on: what is in memory first.
     fn stream_to(&mut self, to: Box<dyn Write + Send>) -> io::Result<()> {
         let mut stream = Stream::new(to, &self.header)?;
-        if let Some(memory) = self.memory.as_ref().filter(|memory| memory.contents().is_some()) {
-            let mut bytes = Vec::new();
-            memory.begin_file(&mut bytes);
-            stream.append(&bytes);
-            if let Some((_, mut entries)) = memory.contents() {
-                while let Some(entry) = entries.next_bytes() {
-                    stream.append(entry);
-                }
-            }
+        if let Some(memory) = &self.memory {
+            memory.append_to(&mut stream);
         }
         self.stream = Some(stream);
         Ok(())
@@ -401,10 +400,11 @@ impl Stack {
         }
         // What the step was given is dealt with: a fault is the checkpoint's.
         self.batch.clear();
-        let from = Instant::now();
+        // Not the time on the wall: a thread that was preempted would have the next one wait.
+        let from = thread_cpu();
         let state = self.instance.save()?;
         let base = Base::State { now: self.now, config: self.config_of_load(), state };
-        self.recorder.checkpoint(base, from.elapsed(), module_ns, connections);
+        self.recorder.checkpoint(base, thread_cpu().saturating_sub(from), module_ns, connections);
         Ok(())
     }
 }

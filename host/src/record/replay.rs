@@ -20,6 +20,8 @@ pub struct Replay<'a> {
     instance: Option<Box<dyn Instance>>,
     batch: Batch,
     outputs: Outputs,
+    /// Outputs, on their way to a hash.
+    encoded: Vec<u8>,
     /// The hash or the fault of the step that was taken last, until what was recorded of it is known.
     pending: Option<Result<u64, Fault>>,
     steps: u64,
@@ -103,6 +105,7 @@ impl<'a> Replay<'a> {
             instance: None,
             batch: Batch::default(),
             outputs: Outputs::default(),
+            encoded: Vec::new(),
             pending: None,
             steps: 0,
             checkpoints: 0,
@@ -179,7 +182,7 @@ impl<'a> Replay<'a> {
                 let inputs = self.batch.inputs();
                 let result = instance.step(&inputs, &mut self.outputs);
                 watch(self.steps + 1, &inputs, &result.clone().map(|()| &self.outputs));
-                self.pending = Some(result.map(|()| hash_outputs(&self.outputs)));
+                self.pending = Some(result.map(|()| hash_outputs(&self.outputs, &mut self.encoded)));
             }
             Entry::Outputs(hash) => {
                 let now = self.pending.take().ok_or(order("outputs before any step"))?;

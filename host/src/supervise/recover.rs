@@ -22,6 +22,7 @@ use crate::device::Device;
 use crate::error::StreamError;
 use crate::fault::Fault;
 use crate::inspect::Stage;
+use crate::record::limits::KEPT;
 use crate::record::{Base, Entry};
 use crate::split::{Arrived, Ends};
 use crate::stack::Stack;
@@ -134,8 +135,9 @@ impl Stack {
         let mut fault = Arc::clone(fault);
         self.companion = None;
         for _ in 0..ATTEMPTS {
-            self.recorder.forget_failed();
-            self.rebuild()?;
+            // Where it was a checkpoint that failed, the fresh instance has to show that it can save its state.
+            let is_step = self.recorder.forget_failed();
+            self.rebuild(is_step)?;
             let Some((part, next)) = self.redo(&mut redo, &fault, device) else { return Ok(remedy) };
             fault = next;
             remedy.left_out.push(part.to_string());
@@ -145,7 +147,8 @@ impl Stack {
     }
 
     /// A fresh instance in the place of the failed one, in the state in which that was before its last step.
-    fn rebuild(&mut self) -> Result<(), Hopeless> {
+    /// Unless much had to be done again, or `may_keep` says no, the checkpoint stays.
+    fn rebuild(&mut self, may_keep: bool) -> Result<(), Hopeless> {
         let factory = self.supervisor.factory.as_mut().ok_or("nothing makes a fresh instance")?;
         let memory = self.recorder.memory().ok_or("there is no recording")?;
         let (base, entries) = memory.contents().ok_or("the recording did not keep up")?;
@@ -162,7 +165,7 @@ impl Stack {
                 instance.load(config, *now, state).map_err(failed("the last checkpoint does not load"))?;
             }
         }
-        let (mut batch, mut outputs) = (Batch::default(), Outputs::default());
+        let (mut batch, mut outputs, mut encoded) = (Batch::default(), Outputs::default(), Vec::new());
         for entry in entries {
             match entry {
                 Entry::Step(bytes) => {
@@ -170,7 +173,7 @@ impl Stack {
                     let step = instance.step(&batch.inputs(), &mut outputs);
                     step.map_err(failed("it fails again in a step that had passed"))?;
                 }
-                Entry::Outputs(hash) if hash != hash_outputs(&outputs) => {
+                Entry::Outputs(hash) if hash != hash_outputs(&outputs, &mut encoded) => {
                     return Err("it says something else than before: its state was corrupt".into());
                 }
                 _ => {}
@@ -178,6 +181,11 @@ impl Stack {
         }
         self.former_cost = self.cost();
         self.instance = instance;
+        let took = self.instance.cost().wall_ns;
+        if may_keep && took < KEPT {
+            self.recorder.go_on(took);
+            return Ok(());
+        }
         // From here on it is recorded anew: the next failure of this very step has less to replay.
         let state = self.instance.save().map_err(failed("the fresh instance cannot save its state"))?;
         let now = self.recorder.last_now();

@@ -5,7 +5,7 @@
 //! flags as one byte, lists and text as a `u32` count and the elements. There is no padding, no alignment and no
 //! second way to write anything: what decodes is, encoded again, the same bytes.
 //!
-//! Encoding cannot fail and appends to a [`Sink`]: a `Vec`, a [`Slice`] of shared memory, or a [`Hasher`]. Decoding
+//! Encoding cannot fail and appends to a [`Sink`]: a `Vec`, or a [`Slice`] of shared memory. Decoding
 //! trusts nothing: every count is compared with its bound in [`limits`](crate::limits) and with the bytes that are left before
 //! anything is allocated, unknown tags and flags are errors, and so are bytes that are left over. It writes into
 //! vectors that the caller keeps from step to step; after an error they are empty.
@@ -20,7 +20,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-pub use hash::{Hasher, hash_bytes};
+pub use hash::hash_bytes;
 pub use wire::{NoRoom, Sink, Slice};
 
 use crate::limits;
@@ -193,12 +193,13 @@ pub fn decode_outputs(bytes: &[u8], outputs: &mut Outputs) -> Result<(), DecodeE
     outcome
 }
 
-/// The hash of a step's outputs that stands in a recording: [`hash_bytes`] of their encoding, without writing it down.
+/// The hash of a step's outputs that stands in a recording: [`hash_bytes`] of their encoding. `encoded` is memory for that,
+/// which is used again from step to step.
 #[must_use]
-pub fn hash_outputs(outputs: &Outputs) -> u64 {
-    let mut hasher = Hasher::new();
-    encode_outputs(outputs, &mut hasher);
-    hasher.finish()
+pub fn hash_outputs(outputs: &Outputs, encoded: &mut Vec<u8>) -> u64 {
+    encoded.clear();
+    encode_outputs(outputs, encoded);
+    hash_bytes(encoded)
 }
 
 /// Appends a configuration.

@@ -10,12 +10,34 @@ use crate::types::{Address, Endpoint, Handle, Prefix, Service, Setting};
 pub trait Sink {
     /// Appends these bytes.
     fn put(&mut self, bytes: &[u8]);
+
+    /// Appends records of one width, one after the other.
+    #[inline]
+    fn put_records<const N: usize>(&mut self, records: impl ExactSizeIterator<Item = [u8; N]>) {
+        records.for_each(|record| self.put(&record));
+    }
+}
+
+/// Writes records into room for them.
+#[inline]
+fn fill<const N: usize>(room: &mut [u8], records: impl Iterator<Item = [u8; N]>) {
+    let (places, _) = room.as_chunks_mut();
+    for (place, record) in places.iter_mut().zip(records) {
+        *place = record;
+    }
 }
 
 impl Sink for Vec<u8> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn put_records<const N: usize>(&mut self, records: impl ExactSizeIterator<Item = [u8; N]>) {
+        let at = self.len();
+        self.resize(at.saturating_add(records.len().saturating_mul(N)), 0);
+        fill(self.get_mut(at..).unwrap_or_default(), records);
     }
 }
 
@@ -69,6 +91,15 @@ impl Sink for Slice<'_> {
         let end = self.length.saturating_add(bytes.len());
         if let Some(room) = self.room.get_mut(self.length..end) {
             room.copy_from_slice(bytes);
+        }
+        self.length = end;
+    }
+
+    #[inline]
+    fn put_records<const N: usize>(&mut self, records: impl ExactSizeIterator<Item = [u8; N]>) {
+        let end = self.length.saturating_add(records.len().saturating_mul(N));
+        if let Some(room) = self.room.get_mut(self.length..end) {
+            fill(room, records);
         }
         self.length = end;
     }
@@ -159,6 +190,12 @@ pub(super) trait Wire: Sized {
 
     fn put(&self, sink: &mut impl Sink);
 
+    /// All of them, one after the other.
+    #[inline]
+    fn put_all(list: &[Self], sink: &mut impl Sink) {
+        list.iter().for_each(|element| element.put(sink));
+    }
+
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
 }
 
@@ -170,9 +207,7 @@ pub(super) fn put_count(count: usize, sink: &mut impl Sink) {
 /// Writes a count and the elements.
 pub(super) fn put_list<T: Wire>(list: &[T], sink: &mut impl Sink) {
     put_count(list.len(), sink);
-    for element in list {
-        element.put(sink);
-    }
+    T::put_all(list, sink);
 }
 
 /// Writes a count and the bytes of a text.
@@ -203,17 +238,25 @@ number!(u8, u16, u32, u64);
 /// A record of fixed width: its fields in order. Naming all of them is checked by the compiler. It is put together, and
 /// taken apart, in an array of its own, so that there is one bounds check a record and not one a field.
 macro_rules! record {
+    (@bytes $value:ident $name:ident { $($field:ident: $kind:ty),* }) => {{
+        let $name { $($field),* } = $value;
+        let mut bytes = [0; <$name as $crate::encoding::wire::Wire>::LEAST];
+        let mut slice = $crate::encoding::wire::Slice::new(&mut bytes);
+        $(<$kind as $crate::encoding::wire::Wire>::put($field, &mut slice);)*
+        bytes
+    }};
     ($name:ident { $($field:ident: $kind:ty),* $(,)? }) => {
         impl $crate::encoding::wire::Wire for $name {
             const LEAST: usize = 0 $(+ <$kind as $crate::encoding::wire::Wire>::LEAST)*;
 
             #[inline]
             fn put(&self, sink: &mut impl $crate::encoding::wire::Sink) {
-                let Self { $($field),* } = self;
-                let mut bytes = [0; <$name as $crate::encoding::wire::Wire>::LEAST];
-                let mut slice = $crate::encoding::wire::Slice::new(&mut bytes);
-                $(<$kind as $crate::encoding::wire::Wire>::put($field, &mut slice);)*
-                sink.put(&bytes);
+                sink.put(&record!(@bytes self $name { $($field: $kind),* }));
+            }
+
+            #[inline]
+            fn put_all(list: &[Self], sink: &mut impl $crate::encoding::wire::Sink) {
+                sink.put_records(list.iter().map(|one| record!(@bytes one $name { $($field: $kind),* })));
             }
 
             #[inline]
