@@ -9,26 +9,47 @@ impl Stack {
     /// Every connection that the module knows of is accounted for once, with the host's own numbers.
     pub(super) fn holds_against(&self, accounts: &[Summary]) -> Result<(), String> {
         let mut seen = vec![false; accounts.len()];
-        let mut by_handle: Vec<(Handle, usize)> =
-            accounts.iter().enumerate().map(|(at, account)| (account.connection, at)).collect();
-        by_handle.sort_unstable();
+        let mut order = Order { accounts, next: 0, sorted: None };
         for (_, ledger) in self.ledgers.living() {
-            let found = by_handle.binary_search_by_key(&ledger.handle, |(handle, _)| *handle);
-            match found {
-                Ok(at) => {
-                    let at = by_handle[at].1;
+            match order.find(ledger.handle) {
+                Some(at) => {
                     seen[at] = true;
                     compare(ledger, &accounts[at])?;
                 }
                 // An embryo of a deferring listener is no connection yet; an open may not have been told.
-                Err(_) if ledger.stage == Stage::Offered || self.is_untold(ledger.handle) => {}
-                Err(_) => return Err(format!("{:?} is missing", ledger.handle)),
+                None if ledger.stage == Stage::Offered || self.is_untold(ledger.handle) => {}
+                None => return Err(format!("{:?} is missing", ledger.handle)),
             }
         }
         match seen.iter().position(|seen| !seen) {
             Some(at) => Err(format!("{:?} is unknown here, or named twice", accounts[at].connection)),
             None => Ok(()),
         }
+    }
+}
+
+/// Accounts by handle. They mostly come in the order in which they are asked for; else they are sorted once.
+struct Order<'a> {
+    accounts: &'a [Summary],
+    next: usize,
+    sorted: Option<Vec<(Handle, usize)>>,
+}
+
+impl Order<'_> {
+    fn find(&mut self, handle: Handle) -> Option<usize> {
+        let accounts = self.accounts;
+        if accounts.get(self.next).is_none_or(|account| account.connection != handle) {
+            let sorted = self.sorted.get_or_insert_with(|| {
+                let mut all: Vec<(Handle, usize)> =
+                    accounts.iter().enumerate().map(|(at, account)| (account.connection, at)).collect();
+                all.sort_unstable();
+                all
+            });
+            let found = sorted.binary_search_by_key(&handle, |(handle, _)| *handle).ok()?;
+            self.next = sorted[found].1;
+        }
+        self.next += 1;
+        Some(self.next - 1)
     }
 }
 

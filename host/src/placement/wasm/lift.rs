@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use bulkhead_wit::{
     Address, Choosing, Endpoint, Event, Failed, Finished, Handle, Hold, How, Info, Mark, NEVER, Note,
-    Opening, Outputs, Place, Reason, Send, Source, Target, Urgent, limits,
+    Opening, Outputs, Place, Reason, Send, Source, Summary, Target, Urgent, limits,
 };
 use wasmtime::component::__internal::{CanonicalAbiInfo, InstanceType, InterfaceType, LiftContext};
 use wasmtime::component::{ComponentType, Lift};
@@ -245,7 +245,7 @@ fn reason(record: &[u8; EVENT]) -> Reason {
     Reason { connection: handle(record, 8), reason: short(record, 16), value: word(record, 20) }
 }
 
-fn endpoint(record: &[u8; EVENT], at: usize) -> Endpoint {
+fn endpoint<const SIZE: usize>(record: &[u8; SIZE], at: usize) -> Endpoint {
     let address = Address { high: long(record, at), low: long(record, at + 8) };
     Endpoint { address, port: short(record, at + 16) }
 }
@@ -274,6 +274,44 @@ fn source(value: u8) -> Option<Source> {
 #[cold]
 fn unknown(what: &str, number: usize, value: u8) -> Fault {
     Fault::broken(Rule::Encoding, format!("{what} {number} is {value}, which names none"))
+}
+
+/// One connection of those that a `load` accounts for.
+pub(super) struct Account(pub(super) Summary);
+
+const SUMMARY: usize = 96;
+const _: () = assert!(<wit::Summary as ComponentType>::SIZE32 == SUMMARY);
+
+// SAFETY: layout and type check are those of the generated record.
+unsafe impl ComponentType for Account {
+    type Lower = <wit::Summary as ComponentType>::Lower;
+    const ABI: CanonicalAbiInfo = <wit::Summary as ComponentType>::ABI;
+
+    fn typecheck(ty: &InterfaceType, types: &InstanceType<'_>) -> Result<()> {
+        <wit::Summary as ComponentType>::typecheck(ty, types)
+    }
+}
+
+// SAFETY: every field is a number, of which all values are valid.
+unsafe impl Lift for Account {
+    fn linear_lift_from_flat(_: &mut LiftContext<'_>, _: InterfaceType, _: &Self::Lower) -> Result<Self> {
+        Err(Error::msg("an account stands in a list"))
+    }
+
+    fn linear_lift_from_memory(_: &mut LiftContext<'_>, _: InterfaceType, bytes: &[u8]) -> Result<Self> {
+        let record = bytes.first_chunk::<SUMMARY>().ok_or_else(|| Error::msg("an account is cut off"))?;
+        Ok(Self(Summary {
+            connection: handle(record, 0),
+            local: endpoint(record, 8),
+            remote: endpoint(record, 32),
+            receive_base: word(record, 56),
+            send_base: word(record, 60),
+            exposed: long(record, 64),
+            acknowledged: long(record, 72),
+            sent: long(record, 80),
+            limit: long(record, 88),
+        }))
+    }
 }
 
 // ---- numbers, at fixed offsets of a record: bounds are the compiler's to check

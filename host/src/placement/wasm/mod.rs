@@ -28,7 +28,7 @@ use crate::fault::{Budget, Fault, Refused};
 use bindings::{ProtocolModule, ProtocolModulePre, wit};
 pub(crate) use blame::PanicText;
 use engine::{Host, Shared};
-use lift::StepOutputs;
+use lift::{Account, StepOutputs};
 use lower::StepInputs;
 use ticker::Pulse;
 
@@ -37,12 +37,16 @@ const TALK: usize = 64 << 10;
 /// Bytes that a `load` may give back: a summary of every connection.
 const SUMMARIES: usize = limits::CONNECTIONS as usize * size_of::<wit::Summary>();
 
+/// What `load` answers. Generated code would take longer over a thousand accounts than their checking.
+type Loaded = Result<Vec<Account>, String>;
+
 /// A component that is compiled and linked: instances are made from it.
 #[derive(Clone)]
 pub(crate) struct Prepared {
     shared: &'static Shared,
     pre: ProtocolModulePre<Host>,
     step: ComponentExportIndex,
+    load: ComponentExportIndex,
     panic: Option<PanicText>,
 }
 
@@ -67,9 +71,11 @@ impl Prepared {
             linker.define_unknown_imports_as_traps(component)?;
             let pre = ProtocolModulePre::new(linker.instantiate_pre(component)?)?;
             let protocol = component.get_export_index(None, CONTRACT);
-            let step = protocol.and_then(|protocol| component.get_export_index(Some(&protocol), "step"));
-            let step = step.ok_or_else(|| wasmtime::Error::msg("no function `step` is exported"))?;
-            Ok(Self { shared, pre, step, panic })
+            let export = |name: &str| {
+                let found = protocol.and_then(|protocol| component.get_export_index(Some(&protocol), name));
+                found.ok_or_else(|| wasmtime::Error::msg(format!("no function `{name}` is exported")))
+            };
+            Ok(Self { shared, pre, step: export("step")?, load: export("load")?, panic })
         };
         link().map_err(|error: wasmtime::Error| format!("{error:#}"))
     }
@@ -101,6 +107,7 @@ struct Live {
     store: Store<Host>,
     module: ProtocolModule,
     step: Func,
+    load: Func,
     #[cfg(feature = "fuzz")]
     instance: Instantiated,
     #[cfg(feature = "fuzz")]
@@ -123,11 +130,12 @@ impl Wasm {
         let made = prepared.instantiate(&mut store);
         pulse.end();
         match made {
-            Ok((module, step, _instance)) => {
+            Ok((module, [step, load], _instance)) => {
                 let live = Live {
                     store,
                     module,
                     step,
+                    load,
                     #[cfg(feature = "fuzz")]
                     instance: _instance,
                     #[cfg(feature = "fuzz")]
@@ -200,15 +208,20 @@ fn begin(store: &mut Store<Host>, pulse: &mut Pulse, cpu: Time, lifted: usize) {
 }
 
 impl Prepared {
-    fn instantiate(&self, store: &mut Store<Host>) -> wasmtime::Result<(ProtocolModule, Func, Instantiated)> {
+    fn instantiate(
+        &self,
+        store: &mut Store<Host>,
+    ) -> wasmtime::Result<(ProtocolModule, [Func; 2], Instantiated)> {
         let instance = self.pre.instance_pre().instantiate(&mut *store)?;
         let module = ProtocolModule::new(&mut *store, &instance)?;
-        let step = instance
-            .get_func(&mut *store, self.step)
-            .ok_or_else(|| wasmtime::Error::msg("no function `step` is exported"))?;
+        let mut function = |index| {
+            let found = instance.get_func(&mut *store, index);
+            found.ok_or_else(|| wasmtime::Error::msg("a function of the contract is not exported"))
+        };
+        let (step, load) = (function(self.step)?, function(self.load)?);
         // Checked here once, for all calls: see `call_step`.
         step.typed::<StepInputs<'static>, (StepOutputs,)>(&mut *store)?;
-        Ok((module, step, instance))
+        Ok((module, [step, load], instance))
     }
 }
 
@@ -252,10 +265,11 @@ impl Instance for Wasm {
     fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, Fault> {
         let config = wit::Config::from(config);
         let loaded = self.enter(limits::LIFE_CPU, SUMMARIES, |live| {
-            live.module.bulkhead_protocol_protocol().call_load(&mut live.store, &config, now, state)
+            let load = live.load.typed::<(&wit::Config, Time, &[u8]), (Loaded,)>(&live.store)?;
+            load.call(&mut live.store, (&config, now, state))
         })?;
-        let summaries = loaded.map_err(|text| Fault::Refused(Refused { call: "load", text }))?;
-        Ok(summaries.into_iter().map(Into::into).collect())
+        let accounts = loaded.0.map_err(|text| Fault::Refused(Refused { call: "load", text }))?;
+        Ok(accounts.into_iter().map(|Account(summary)| summary).collect())
     }
 
     fn cost(&self) -> StepCost {

@@ -11,10 +11,11 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::Engine;
 
-/// How often running code is looked at. A budget is kept to within two of these.
-const TICK: Duration = Duration::from_millis(4);
+/// How often running code is looked at. A budget is kept to within two of these, so that a step which does not end is found
+/// after 24 ms at the latest.
+const TICK: Duration = Duration::from_millis(2);
 /// Ticks without any call before the ticker sleeps.
-const QUIET: u32 = 50;
+const QUIET: u32 = 100;
 
 /// Whether an instance is in a call: odd while it is. It has a cache line to itself, since each step writes it.
 #[repr(align(128))]
