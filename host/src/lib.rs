@@ -100,6 +100,7 @@ pub mod fault;
 pub mod frame;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+pub mod handover;
 pub mod inspect;
 pub mod join;
 #[cfg(feature = "net")]

@@ -12,10 +12,10 @@ const RULE: Rule = Rule::Hold;
 
 /// One slot in numbers.
 #[derive(Clone, Debug, Default)]
-struct Slot {
-    key: Option<FragmentKey>,
+pub(crate) struct Slot {
+    pub(crate) key: Option<FragmentKey>,
     /// Runs of placed bytes, ordered, apart from each other.
-    runs: Vec<(u32, u32)>,
+    pub(crate) runs: Vec<(u32, u32)>,
 }
 
 impl Slot {
@@ -27,7 +27,7 @@ impl Slot {
 /// All hold slots in numbers.
 #[derive(Debug, Default)]
 pub struct Holds {
-    slots: Vec<Slot>,
+    pub(crate) slots: Vec<Slot>,
     former: Vec<(usize, Slot)>,
 }
 

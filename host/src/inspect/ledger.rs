@@ -62,9 +62,9 @@ pub struct Ledger {
     /// Runs of placed bytes beyond, ordered, apart from each other.
     pub islands: Vec<(u64, u64)>,
     /// The step in which it was last touched, so that its former numbers are kept once a step.
-    touched: u64,
+    pub(crate) touched: u64,
     /// It had a mark in that step.
-    pub(super) is_marked: bool,
+    pub(crate) is_marked: bool,
 }
 
 impl Ledger {
@@ -167,9 +167,9 @@ enum Undo {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct ModuleSlot {
-    index: u32,
-    generation: u32,
+pub(crate) struct ModuleSlot {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
 }
 
 /// Room for one more, and not for twice as many: a million connections cost what they cost, and an eighth.
@@ -182,10 +182,10 @@ pub(crate) fn make_room<T>(list: &mut Vec<T>) {
 /// All connections, found by handle or by endpoints in constant time.
 #[derive(Debug, Default)]
 pub struct Ledgers {
-    entries: Vec<Ledger>,
-    generations: Vec<u32>,
-    free: Vec<u32>,
-    by_module: Vec<Option<ModuleSlot>>,
+    pub(crate) entries: Vec<Ledger>,
+    pub(crate) generations: Vec<u32>,
+    pub(crate) free: Vec<u32>,
+    pub(crate) by_module: Vec<Option<ModuleSlot>>,
     by_ends: ByEnds,
     /// Listeners by number.
     pub listeners: HashMap<u32, Listener>,
@@ -194,7 +194,7 @@ pub struct Ledgers {
     undo: Vec<Undo>,
     former: Vec<Ledger>,
     pub(super) step: u64,
-    pub(super) offered: u32,
+    pub(crate) offered: u32,
 }
 
 impl Ledgers {
@@ -378,7 +378,7 @@ impl Ledgers {
     }
 
     /// Takes both endpoints for the connection at `index`.
-    pub(super) fn bind(&mut self, index: u32, local: Endpoint, remote: Endpoint) -> Result<(), Broken> {
+    pub(crate) fn bind(&mut self, index: u32, local: Endpoint, remote: Endpoint) -> Result<(), Broken> {
         if self.index_of(local, remote).is_some() {
             return Err(violation(Rule::Opening, format!("endpoints {local} and {remote} are in use")));
         }

@@ -16,8 +16,8 @@ mod rule;
 mod sends;
 
 pub use holds::Holds;
-pub(crate) use ledger::make_room;
 pub use ledger::{Ledger, Ledgers, Listener, Socket, Stage};
+pub(crate) use ledger::{ModuleSlot, make_room};
 
 use crate::split::Arrived;
 use bulkhead_wit::{Config, Description, Endpoint, Event, Inputs, NEVER, Outputs, Prefix, limits, registry};

@@ -1,5 +1,7 @@
 //! How a stack is put together.
 
+mod take_over;
+
 use super::driver::Driver;
 use super::handle::Net;
 use super::limits::BESIDE;

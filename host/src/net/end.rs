@@ -14,6 +14,8 @@ pub enum NetError {
     Shutdown,
     /// The driver was dropped, or it panicked.
     DriverGone,
+    /// A successor has taken over.
+    HandedOver,
     /// The protocol module failed.
     Fault(Arc<Fault>),
 }
@@ -22,6 +24,7 @@ impl fmt::Display for NetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shutdown => f.write_str("the stack was shut down"),
+            Self::HandedOver => f.write_str("another process has taken over"),
             Self::DriverGone => f.write_str("the stack's driver is gone"),
             Self::Fault(fault) => write!(f, "the protocol module failed: {fault}"),
         }

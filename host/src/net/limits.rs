@@ -6,6 +6,8 @@ use std::time::Duration;
 pub(super) const TURNS: u32 = 16;
 /// Turns within one call that waits for the module's answer: the first has it, unless many calls stand before.
 pub(super) const ANSWER_TURNS: u32 = 16;
+/// Rounds in which modules beside each other tell each other everything before they stand still.
+pub(super) const SETTLING: u32 = 16;
 /// How soon a device that failed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(1);
 /// How long connections may take to end once every handle and socket of the stack is gone.

@@ -24,6 +24,10 @@ impl TcpListener {
         Self { net, id, local }
     }
 
+    pub(super) fn id(&self) -> ListenerId {
+        self.id
+    }
+
     /// The next connection that is open, and its peer.
     ///
     /// # Errors

@@ -197,6 +197,11 @@ impl Slots {
         self.listeners.values().map(|listening| listening.local)
     }
 
+    /// The listeners, and where they are.
+    pub(super) fn listening_at(&self) -> impl Iterator<Item = (ListenerId, SocketAddr)> {
+        self.listeners.iter().map(|(id, listening)| (*id, listening.local))
+    }
+
     /// Whether a listener has this port.
     pub(super) fn is_listened(&self, port: u16) -> bool {
         self.listening().any(|local| local.port() == port)

@@ -1,18 +1,20 @@
 //! What stands behind the lock: the stack, its device, and who waits.
 
+mod figures;
+mod hand_over;
+
+pub(super) use hand_over::Origin;
+
 use super::end::NetError;
 use super::info::{Census, TcpInfo};
 use super::limits::{ANSWER_TURNS, QUESTIONS, RETRY};
 use super::router::Router;
 use super::slots::{Slots, Wake};
-use super::summary::{ModuleSummary, Summary};
 use super::timer::Timer;
 use crate::device::Device;
 use crate::error::StreamError;
-use crate::record::Figures;
-use crate::stack::{BindOptions, DoorCounters, ListenOptions, ListenerId, SocketId, Stack, StreamId};
+use crate::stack::{BindOptions, ListenOptions, ListenerId, SocketId, Stack, StreamId};
 use crate::streams::Readiness;
-use crate::supervise::FaultFigures;
 use crate::swap::{Newcomer, Rehearsal, ShadowReport, SwapError, Swapped};
 use bulkhead_wit::registry::protocol;
 use bulkhead_wit::{Endpoint, Handle, NEVER, Time};
@@ -62,6 +64,12 @@ pub(super) struct State {
     longest_gap: Time,
     /// The module's own figures when they were asked for last.
     census: Option<Census>,
+    /// No turn is taken: a successor is taking over.
+    stands: bool,
+    /// The system's monotonic time when the stack's was 0, as it was when it came to stand.
+    origin: i128,
+    /// Frames that are to be sent first.
+    withheld: Vec<hand_over::Withheld>,
 }
 
 impl State {
@@ -91,6 +99,9 @@ impl State {
             turned: 0,
             longest_gap: 0,
             census: None,
+            stands: false,
+            origin: 0,
+            withheld: Vec::new(),
         })
     }
 
@@ -104,6 +115,11 @@ impl State {
             Some(stack) => stack,
             None => &mut self.stack,
         }
+    }
+
+    /// Modules beside the first.
+    pub(super) fn beside(&self) -> usize {
+        self.beside.len()
     }
 
     /// The module that serves an IP protocol.
@@ -139,7 +155,7 @@ impl State {
 
     /// One turn, and the wakers of those with news. Says whether there is more to do at once.
     fn turn(&mut self, wake: &mut Wake, hearing: Hearing) -> bool {
-        if self.end.is_some() {
+        if self.end.is_some() || self.stands {
             return false;
         }
         if std::mem::replace(&mut self.is_turning, true) {
@@ -270,7 +286,12 @@ impl State {
 
     /// The driver's turn. Says whether it is to come back at once; if not, `waker` is woken when it is to.
     pub(super) fn drive(&mut self, waker: &Waker, wake: &mut Wake) -> bool {
+        if self.stands {
+            self.driver = Some(waker.clone());
+            return false;
+        }
         self.driver = None;
+        self.send_withheld();
         let again = self.turn(wake, Hearing::Arrivals) || self.wind_down(wake) || self.is_busy();
         if !again && self.end.is_none() {
             self.driver = Some(waker.clone());
@@ -512,40 +533,6 @@ impl State {
     pub(super) fn take_census(&mut self, wake: &mut Wake) {
         if let Ok(fields) = self.ask(None, wake) {
             self.census = Some(Census::from_fields(&fields));
-        }
-    }
-
-    /// What was done so far; the module's own figures are those of the latest census.
-    pub(super) fn summary(&self) -> Summary {
-        let totals = self.stack.totals();
-        let modules: Vec<ModuleSummary> = self.modules().map(ModuleSummary::of).collect();
-        let dropped = |stack: &Stack| stack.split_counters().dropped_in_all() + stack.join_counters().dropped;
-        Summary {
-            connections: totals.connections,
-            ended: totals.ended,
-            bytes_in: totals.bytes_in,
-            bytes_out: totals.bytes_out,
-            census: self.census,
-            steps: modules.iter().map(|module| module.steps).sum(),
-            module_time: modules.iter().map(|module| module.time).sum(),
-            running: self.clock.elapsed(),
-            turns: self.turns,
-            longest_gap: Duration::from_nanos(self.longest_gap),
-            device_errors: self.device_errors(),
-            drops: self.modules().map(dropped).sum::<u64>() + self.router.drops(),
-            refused: self
-                .modules()
-                .fold(DoorCounters::default(), |all, stack| all.plus(*stack.door_counters())),
-            faults: modules.iter().map(|module| module.faults).sum(),
-            memory: self.modules().map(Stack::memory).sum(),
-            recoveries: self
-                .modules()
-                .map(Stack::fault_figures)
-                .fold(FaultFigures::default(), FaultFigures::plus),
-            recording: self.modules().map(Stack::recording_figures).fold(Figures::default(), Figures::plus),
-            modules,
-            incidents: self.modules().flat_map(Stack::incidents).cloned().collect(),
-            fault: self.stack.fault().cloned(),
         }
     }
 }

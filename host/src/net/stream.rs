@@ -43,6 +43,19 @@ impl TcpStream {
         Self { net, id, linger: AtomicU64::new(0) }
     }
 
+    /// One that another process had before, and what a drop of it is to leave.
+    pub(super) fn lingering(net: Net, id: StreamId, linger: Time) -> Self {
+        Self { net, id, linger: AtomicU64::new(linger) }
+    }
+
+    pub(super) fn id(&self) -> StreamId {
+        self.id
+    }
+
+    pub(super) fn linger(&self) -> Time {
+        self.linger.load(Ordering::Relaxed)
+    }
+
     fn shared(&self) -> &Shared {
         self.net.shared()
     }

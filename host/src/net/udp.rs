@@ -36,6 +36,10 @@ impl UdpSocket {
         Self { net, of, local, peer }
     }
 
+    pub(super) fn id(&self) -> (usize, SocketId) {
+        self.of
+    }
+
     fn call<T>(&self, call: impl FnOnce(&mut Stack, SocketId) -> Result<T, StreamError>) -> io::Result<T> {
         let (module, id) = self.of;
         self.net.shared().call(|state, _| match call(state.module(module), id) {

@@ -116,6 +116,11 @@ impl Recorder {
         }
     }
 
+    /// So many steps were recorded before, by somebody else.
+    pub(crate) fn continue_after(&mut self, steps: u64) {
+        self.steps = steps;
+    }
+
     fn is_on(&self) -> bool {
         self.memory.is_some() || self.stream.is_some()
     }

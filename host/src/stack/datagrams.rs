@@ -52,33 +52,33 @@ const FIRST_SLOT: u32 = 1 << 23;
 
 /// A datagram that has arrived.
 #[derive(Debug)]
-struct Datagram {
-    from: Endpoint,
-    to: Endpoint,
-    bytes: Box<[u8]>,
+pub(super) struct Datagram {
+    pub(super) from: Endpoint,
+    pub(super) to: Endpoint,
+    pub(super) bytes: Box<[u8]>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    bind: Bind,
-    options: BindOptions,
-    arrived: VecDeque<Datagram>,
-    held: usize,
-    sending: usize,
-    dropped: u64,
+pub(super) struct Entry {
+    pub(super) bind: Bind,
+    pub(super) options: BindOptions,
+    pub(super) arrived: VecDeque<Datagram>,
+    pub(super) held: usize,
+    pub(super) sending: usize,
+    pub(super) dropped: u64,
     /// An ICMP error that nobody has been told of (only with one peer).
-    warned: Option<u16>,
-    end: Option<StreamError>,
-    is_closing: bool,
-    is_ready_listed: bool,
-    waits_for_space: bool,
+    pub(super) warned: Option<u16>,
+    pub(super) end: Option<StreamError>,
+    pub(super) is_closing: bool,
+    pub(super) is_ready_listed: bool,
+    pub(super) waits_for_space: bool,
 }
 
 /// All datagram sockets of a stack.
 #[derive(Debug, Default)]
 pub(crate) struct Datagrams {
-    entries: HashMap<Handle, Entry>,
-    next: u32,
+    pub(super) entries: HashMap<Handle, Entry>,
+    pub(super) next: u32,
     leaving: VecDeque<(Message, Box<[u8]>)>,
     ready: VecDeque<Handle>,
     /// The bytes of the messages of this step.

@@ -7,6 +7,7 @@
 mod answers;
 mod datagrams;
 pub mod door;
+mod hand_over;
 mod news;
 mod offers;
 mod readiness;
@@ -147,10 +148,15 @@ impl Stack {
     /// [`Fault::Refused`] if the module does not serve the configuration, or how it failed.
     pub fn new(mut instance: Box<dyn Instance>, options: Options) -> Result<Self, Fault> {
         instance.start(&options.config)?;
+        Ok(Self::around(instance, options))
+    }
+
+    /// A stack around an instance that knows of nothing yet, or is to load a state.
+    fn around(instance: Box<dyn Instance>, options: Options) -> Self {
         let grants = Grants::new(&options.config, instance.description());
         let header = Self::recording_header(&*instance);
         let recorder = Recorder::new(header, &options.config, options.recording);
-        Ok(Self {
+        Self {
             instance,
             fault: None,
             now: 0,
@@ -186,7 +192,7 @@ impl Stack {
             recorder,
             companion: None,
             supervisor: Supervisor::default(),
-        })
+        }
     }
 
     /// The time of the last turn.

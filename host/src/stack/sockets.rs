@@ -89,9 +89,9 @@ pub(super) struct Listening {
     pub(super) sizes: Sizes,
     pub(super) backlog: VecDeque<Accepted>,
     pub(super) end: Option<StreamError>,
-    backlog_max: u32,
-    taken: u64,
-    listen: Listen,
+    pub(super) backlog_max: u32,
+    pub(super) taken: u64,
+    pub(super) listen: Listen,
 }
 
 impl Listening {

@@ -5,15 +5,15 @@ use crate::inspect::make_room;
 use crate::streams::Stream;
 
 #[derive(Debug, Default)]
-struct Entry {
-    generation: u32,
-    stream: Option<Box<Stream>>,
+pub(super) struct Entry {
+    pub(super) generation: u32,
+    pub(super) stream: Option<Box<Stream>>,
 }
 
 /// The streams, at the same indices as the ledgers.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    entries: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
 }
 
 impl Table {

@@ -8,16 +8,16 @@ use std::io::IoSlice;
 const FRAGMENT_HEADER: u8 = 44;
 
 #[derive(Debug, Default)]
-struct Slot {
+pub(crate) struct Slot {
     /// The network header of the fragment at offset 0.
-    header: Vec<u8>,
-    bytes: Vec<u8>,
+    pub(crate) header: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// The bytes of all hold slots.
 #[derive(Debug, Default)]
 pub struct HoldBytes {
-    slots: Vec<Slot>,
+    pub(crate) slots: Vec<Slot>,
 }
 
 impl HoldBytes {

@@ -30,11 +30,11 @@ pub struct Stream {
     pub send: SendQueue,
     /// What arrived and was not read.
     pub receive: ReceiveStream,
-    receive_size: u32,
-    receive_first: u32,
-    receive_max: u32,
-    send_size: u32,
-    send_max: u32,
+    pub(crate) receive_size: u32,
+    pub(crate) receive_first: u32,
+    pub(crate) receive_max: u32,
+    pub(crate) send_size: u32,
+    pub(crate) send_max: u32,
     /// The limit that the module was told last.
     pub(crate) limit_told: u64,
     /// Where the peer's stream ends.
@@ -58,7 +58,7 @@ pub struct Stream {
     /// The application is gone.
     pub(crate) is_detached: bool,
     /// A write was refused, and the writer is to be told when there is space.
-    waits_for_space: bool,
+    pub(crate) waits_for_space: bool,
     /// Its window was not opened as far as it might be, for want of memory.
     pub(crate) is_denied: bool,
     /// When the application read, or the peer acknowledged, last.

@@ -26,13 +26,13 @@ enum Data {
 }
 
 #[derive(Debug)]
-struct Chunk {
-    at: u64,
+pub(crate) struct Chunk {
+    pub(crate) at: u64,
     data: Data,
 }
 
 impl Chunk {
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match &self.data {
             Data::Copied(bytes) => bytes,
             Data::Kept(slice) => slice,
@@ -55,9 +55,9 @@ impl Chunk {
 /// Bytes from `consumed` on, in chunks ordered by offset, with holes beyond `exposed`.
 #[derive(Debug, Default)]
 pub struct ReceiveStream {
-    chunks: VecDeque<Chunk>,
-    consumed: u64,
-    exposed: u64,
+    pub(crate) chunks: VecDeque<Chunk>,
+    pub(crate) consumed: u64,
+    pub(crate) exposed: u64,
     held: usize,
 }
 

@@ -36,8 +36,8 @@ impl Chunk {
 #[derive(Debug, Default)]
 pub struct SendQueue {
     chunks: VecDeque<Chunk>,
-    acknowledged: u64,
-    written: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) written: u64,
 }
 
 impl SendQueue {

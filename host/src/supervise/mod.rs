@@ -92,6 +92,11 @@ pub(crate) struct Supervisor {
 type Evidence = Option<(Header, Option<Snapshot>)>;
 
 impl Supervisor {
+    /// Faults of predecessors count on.
+    pub(crate) fn continue_from(&mut self, figures: FaultFigures) {
+        self.figures = figures;
+    }
+
     /// Another module runs from now on, with what makes a fresh instance of it. Returns the former one's.
     pub(crate) fn replace_factory(&mut self, factory: Option<Factory>) -> Option<Factory> {
         std::mem::replace(&mut self.factory, factory)

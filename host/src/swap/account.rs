@@ -7,7 +7,7 @@ use std::fmt;
 
 impl Stack {
     /// Every connection that the module knows of is accounted for once, with the host's own numbers.
-    pub(super) fn holds_against(&self, accounts: &[Summary]) -> Result<(), String> {
+    pub(crate) fn holds_against(&self, accounts: &[Summary]) -> Result<(), String> {
         let mut seen = vec![false; accounts.len()];
         let mut order = Order { accounts, next: 0, sorted: None };
         for (_, ledger) in self.ledgers.living() {

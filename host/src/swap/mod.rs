@@ -249,7 +249,7 @@ impl Stack {
         if self.fault.is_some() { Err(SwapError::Ended) } else { Ok(()) }
     }
 
-    fn saved(&mut self) -> Result<Vec<u8>, SwapError> {
+    pub(crate) fn saved(&mut self) -> Result<Vec<u8>, SwapError> {
         self.is_up()?;
         // The module's own figure is for what it holds; what it saves is of that order.
         let each = u64::from(self.description().bytes_per_connection);

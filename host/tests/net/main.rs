@@ -24,6 +24,7 @@ macro_rules! suites_in {
             mod cancel;
             mod common;
             mod ends;
+            mod hand_over;
             mod load;
             mod streams;
             mod udp;
