@@ -1,6 +1,7 @@
 //! The interop matrix: the sandboxed stack against other stacks, with programs that people use.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Context as _;
 
@@ -8,6 +9,7 @@ use crate::leftovers::Before;
 use crate::packages;
 use crate::page;
 use crate::privileged::{build, run_as_root};
+use crate::shell::{root, run as run_program, say};
 
 /// Programs whose packages the matrix needs.
 const PROGRAMS: [&str; 13] = [
@@ -25,17 +27,24 @@ const PROGRAMS: [&str; 13] = [
     "dropbear",
     "wrk",
 ];
+
+/// What lwIP's peer is made of, and Debian's packages for that.
+const LWIP: &str = "tests/interop/lwip/forward.c";
+const LWIP_PACKAGES: [&str; 3] = ["liblwip-dev", "gcc", "libc6-dev"];
+
 /// Builds everything and runs the matrix. `arguments` are those of the program that runs it: `--help` shows them.
 ///
 /// # Errors
 /// Where something is missing that cannot be installed, where a cell fails, or where something is left behind.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     packages::ensure_programs(&PROGRAMS, "be at both ends of connections")?;
-    let folder = build(&["bulkhead", "bulkhead-bench", "bulkhead-interop"])?;
+    let folder = build(&["bulkhead", "bulkhead-interop"])?;
     let before = Before::look();
-    let mut words = Vec::new();
-    for (flag, name) in [("--program", "bulkhead"), ("--bench", "bulkhead-bench")] {
-        words.extend([flag.to_owned(), folder.join(name).display().to_string()]);
+    let mut words =
+        vec!["run".to_owned(), "--program".to_owned(), folder.join("bulkhead").display().to_string()];
+    match lwip(&folder) {
+        Ok(program) => words.extend(["--lwip".to_owned(), program.display().to_string()]),
+        Err(error) => say(format!("without lwIP: {error:#}")),
     }
     let mut file = folder.with_file_name("interop.json");
     match arguments.iter().position(|argument| argument == "--json") {
@@ -49,4 +58,18 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         page::show_matrix(&file)?;
     }
     outcome.context("the matrix")
+}
+
+/// Compiles lwIP's peer against Debian's library.
+///
+/// # Errors
+/// Where there is no such library to be had: the matrix goes without it then.
+fn lwip(folder: &Path) -> anyhow::Result<PathBuf> {
+    packages::ensure(&LWIP_PACKAGES, "have lwIP as a peer")?;
+    let program = folder.join("lwip-forward");
+    let source = root().join(LWIP);
+    let mut compiler = Command::new("gcc");
+    compiler.args(["-O2", "-Wall", "-Wextra", "-Werror", "-I/usr/include/lwip", "-o"]);
+    run_program(compiler.arg(&program).arg(source).arg("-llwip"))?;
+    Ok(program)
 }

@@ -41,7 +41,7 @@ cargo xtask test [--all]       set-up, guests, dependency policy, formatting, li
 cargo xtask demo               download 1 GiB from a server on the sandboxed stack, with the kernel's curl
 cargo xtask bench [--help]     throughput, latency, CPU time: this stack, the kernel's, smoltcp, in one run
 cargo xtask goodput [--quick]  goodput against loss and round trip, beside the kernel as a sender, over `bulkhead link`
-cargo xtask interop [--quick]  the stack against Linux, smoltcp and itself, with real programs, over a link with faults
+cargo xtask interop [--quick]  the stack against Linux, smoltcp, lwIP and itself, with real programs, over a link with faults
 cargo xtask conformance-page   generate docs/conformance.md: scripts, contract, packetdrill, interop
 cargo xtask faults [--json]    what a defect of the TCP module does in each placement: who dies, what is corrupted
 cargo xtask recovery [--quick] a thousand faults of every kind under load: what is lost, how long recoveries take
@@ -54,9 +54,10 @@ test    Installs what is missing (iproute2, curl, iperf3; rustfmt and clippy), t
         kernel over TUN. --all adds documentation and the tests that take long. At the end nothing may be left behind.
 demo    Builds everything, makes a network namespace (as root, by sudo if need be), runs `bulkhead run http` in it,
         compares checksums and shows the throughput and where the time went. Leaves nothing behind, even on Ctrl-C.
-interop Installs nginx, curl, iperf3, redis, an ssh client, dropbear and wrk, then runs each of some fifty cells in
-        namespaces of its own (as root, by sudo if need be). Results are written as JSON and Markdown beside the
-        target directory's other files; `cargo xtask interop --help` has more. Leaves nothing behind, even on Ctrl-C.
+interop Installs nginx, curl, iperf3, redis, an ssh client, dropbear, wrk and lwIP (without which its cells are left out),
+        then runs each of some sixty cells in namespaces of its own (as root, by sudo if need be). Results are written as
+        JSON and Markdown beside the target directory's other files; `cargo xtask interop --help` has more. Leaves nothing
+        behind, even on Ctrl-C.
 guests  Needs the target wasm32-unknown-unknown. It uses rustup's where it is installed, else adds it by
         `rustup target add`, else installs Debian's rustc-web, cargo-web and rust-web-src (beside rustup, to /usr/bin).
         It builds only what has changed; --force builds all. What it writes is in the target directory alone.

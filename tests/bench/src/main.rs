@@ -13,7 +13,6 @@ mod server;
 mod smoltcp;
 mod subject;
 
-use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -51,21 +50,12 @@ enum Command {
         /// The stack
         kind: Kind,
     },
-    /// What `cargo xtask interop` starts: smoltcp opens a connection to an echo and compares what comes back
-    #[command(hide = true)]
-    EchoBySmoltcp {
-        /// The other end
-        to: SocketAddrV4,
-        /// How much to send
-        bytes: usize,
-    },
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Serve { kind }) => server::serve(kind),
-        Some(Command::EchoBySmoltcp { to, bytes }) => smoltcp::echo(to, bytes),
         None => {
             bulkhead_namespace::end_with_input()?;
             let repetitions = if arguments.quick { 3 } else { arguments.repetitions };

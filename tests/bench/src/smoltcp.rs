@@ -1,6 +1,5 @@
 //! The applications over smoltcp: one thread, one loop, a socket for each connection that may be open at once.
 
-use std::net::SocketAddrV4;
 use std::os::fd::AsRawFd as _;
 use std::process::Command;
 
@@ -42,47 +41,6 @@ fn open() -> anyhow::Result<(TunTapInterface, Interface)> {
     interface.update_ip_addrs(|addresses| _ = addresses.push(IpCidr::new(own, 24)));
     interface.routes_mut().add_default_ipv4_route(PEER4.parse()?).map_err(|error| anyhow!("{error}"))?;
     Ok((device, interface))
-}
-
-/// Opens a connection to an echo, sends so many bytes, and compares what comes back.
-pub(crate) fn echo(to: SocketAddrV4, bytes: usize) -> anyhow::Result<()> {
-    let (mut device, mut interface) = open()?;
-    let mut sockets = SocketSet::new(Vec::new());
-    let handle = sockets.add(tcp::Socket::new(buffer(SMALL), buffer(SMALL)));
-    let socket = sockets.get_mut::<tcp::Socket<'_>>(handle);
-    let remote = (IpAddress::Ipv4(*to.ip()), to.port());
-    socket.connect(interface.context(), remote, 49_152).map_err(|error| anyhow!("{error}"))?;
-    let byte = |at: usize| (at.wrapping_mul(0x9e37_79b9) >> 13) as u8;
-    let (mut sent, mut received) = (0, 0);
-    let file = device.as_raw_fd();
-    loop {
-        interface.poll(Instant::now(), &mut device, &mut sockets);
-        let socket = sockets.get_mut::<tcp::Socket<'_>>(handle);
-        if sent < bytes && socket.can_send() {
-            let room = (bytes - sent).min(socket.send_capacity() - socket.send_queue());
-            let part: Vec<u8> = (sent..sent + room).map(byte).collect();
-            sent += socket.send_slice(&part).map_err(|error| anyhow!("{error}"))?;
-            if sent == bytes {
-                socket.close();
-            }
-            continue;
-        }
-        if socket.can_recv() {
-            let right = socket.recv(|got| {
-                let right = got.iter().zip(received..).all(|(got, at)| *got == byte(at));
-                received += got.len();
-                (got.len(), right)
-            });
-            ensure!(right.map_err(|error| anyhow!("{error}"))?, "the bytes before {received} differ");
-            continue;
-        }
-        // It stays through TIME-WAIT, to acknowledge a FIN that comes again.
-        if socket.state() == tcp::State::Closed {
-            ensure!(received == bytes, "{received} of {bytes} bytes came back");
-            return Ok(());
-        }
-        wait(file, interface.poll_delay(Instant::now(), &sockets))?;
-    }
 }
 
 /// Serves until the process is killed.

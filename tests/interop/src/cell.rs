@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments, cell: &Cell) -> Outcome {
 
 fn attempt(arguments: &Arguments, cell: &Cell) -> anyhow::Result<String> {
     let place = Place::new(arguments, cell).context("set-up")?;
-    let said = load::run(arguments, cell, &place)?;
+    let said = load::run(cell, &place)?;
     let resent = place.end()?;
     Ok(format!("{said}; {resent}"))
 }

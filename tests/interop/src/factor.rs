@@ -3,14 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
+/// How many factors a cell has.
+pub(crate) const COUNT: usize = 11;
 /// The factors of a cell, and how many choices each has.
-pub(crate) const FACTORS: [usize; 10] = [
+pub(crate) const FACTORS: [usize; COUNT] = [
     Peer::ALL.len(),
     Load::ALL.len(),
     Fault::ALL.len(),
     MTUS.len(),
     RTTS.len(),
     Direction::ALL.len(),
+    Ip::ALL.len(),
     2,
     2,
     2,
@@ -19,6 +22,8 @@ pub(crate) const FACTORS: [usize; 10] = [
 
 /// The link's MTUs, in bytes.
 const MTUS: [u32; 4] = [1500, 576, 1280, 9000];
+/// The smallest MTU of a link that carries IPv6 (RFC 8200 5).
+const IPV6_MTU: u32 = 1280;
 /// Round trips that the link adds.
 const RTTS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(10), Duration::from_millis(100)];
 
@@ -51,6 +56,8 @@ choices! {
         Itself = "itself",
         /// smoltcp, as people embed it.
         Smoltcp = "smoltcp",
+        /// lwIP, as Debian builds it.
+        Lwip = "lwip",
     }
 }
 
@@ -75,8 +82,6 @@ choices! {
         Close = "wrk-close",
         /// Connect, ask, read to the end, again and again.
         Connects = "connects",
-        /// Bytes there and back: all that smoltcp's end is written for.
-        Echo = "echo",
     }
 }
 
@@ -88,6 +93,14 @@ choices! {
         Reorder = "reorder",
         Duplicate = "duplicate",
         Corrupt = "corrupt",
+    }
+}
+
+choices! {
+    /// The version of IP between the stack and its peer.
+    Ip {
+        V4 = "ipv4",
+        V6 = "ipv6",
     }
 }
 
@@ -108,8 +121,20 @@ impl Peer {
             Self::Reno => Some("reno"),
             Self::Cubic => Some("cubic"),
             Self::Bbr => Some("bbr"),
-            Self::Itself | Self::Smoltcp => None,
+            Self::Itself | Self::Smoltcp | Self::Lwip => None,
         }
+    }
+
+    /// Whether its options can be chosen: those of smoltcp and lwIP are as they were built.
+    pub(crate) const fn has_options(self) -> bool {
+        !matches!(self, Self::Smoltcp | Self::Lwip)
+    }
+}
+
+impl Load {
+    /// Whether its programs check neither what arrives nor for how long nothing does, so that a witness has to.
+    pub(crate) const fn is_witnessed(self) -> bool {
+        matches!(self, Self::Reverse | Self::Flows | Self::Both | Self::Redis | Self::Ssh)
     }
 }
 
@@ -135,6 +160,7 @@ pub(crate) struct Cell {
     pub(crate) mtu: u32,
     pub(crate) rtt: Duration,
     pub(crate) direction: Direction,
+    pub(crate) ip: Ip,
     /// The peer's options, of those that have any.
     pub(crate) sack: bool,
     pub(crate) timestamps: bool,
@@ -145,9 +171,8 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// The cell with these choices, a number for each of [`FACTORS`]; nothing where they do not go together: smoltcp's end
-    /// is an echo, and all others have real programs.
-    pub(crate) fn of(choices: [usize; 10]) -> Option<Self> {
+    /// The cell with these choices, a number for each of [`FACTORS`]; nothing where they do not go together.
+    pub(crate) fn of(choices: [usize; COUNT]) -> Option<Self> {
         let cell = Self {
             peer: *Peer::ALL.get(choices[0])?,
             load: *Load::ALL.get(choices[1])?,
@@ -155,13 +180,23 @@ impl Cell {
             mtu: *MTUS.get(choices[3])?,
             rtt: *RTTS.get(choices[4])?,
             direction: *Direction::ALL.get(choices[5])?,
-            sack: choices[6] == 0,
-            timestamps: choices[7] == 0,
-            scaling: choices[8] == 0,
-            ecn: choices[9] == 1,
+            ip: *Ip::ALL.get(choices[6])?,
+            sack: choices[7] == 0,
+            timestamps: choices[8] == 0,
+            scaling: choices[9] == 0,
+            ecn: choices[10] == 1,
             is_large: false,
         };
-        ((cell.peer == Peer::Smoltcp) == (cell.load == Load::Echo)).then_some(cell)
+        let is_carried = cell.ip == Ip::V4 || cell.mtu >= IPV6_MTU;
+        let are_options = cell.peer.has_options() || choices[7..10] == [0, 0, 0];
+        (is_carried && are_options).then_some(cell)
+    }
+
+    /// How long bytes may be under way and make no progress: three timeouts in a row, each twice as long as the one before,
+    /// and a second for the path. The first is RFC 6298's of one second, and lwIP's of three.
+    pub(crate) const fn stall(&self) -> Duration {
+        let first = if matches!(self.peer, Peer::Lwip) { 3 } else { 1 };
+        Duration::from_secs(first + 2 * first + 4 * first + 1)
     }
 
     /// Bytes of a transfer that takes some seconds.
@@ -201,11 +236,11 @@ impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (peer, load, fault) = (self.peer.name(), self.load.name(), self.fault.name());
         let (direction, rtt) = (self.direction.name(), self.rtt.as_millis());
-        write!(f, "{peer} {direction} {load} {fault} mtu={} rtt={rtt}ms", self.mtu)?;
-        if self.peer != Peer::Smoltcp {
-            for (name, is_on) in self.options() {
-                write!(f, " {}{name}", if is_on { "" } else { "no-" })?;
-            }
+        write!(f, "{peer} {direction} {} {load} {fault} mtu={} rtt={rtt}ms", self.ip.name(), self.mtu)?;
+        for (name, is_on) in
+            self.options().into_iter().filter(|(name, _)| self.peer.has_options() || *name == "ecn")
+        {
+            write!(f, " {}{name}", if is_on { "" } else { "no-" })?;
         }
         if self.is_large { f.write_str(" large") } else { Ok(()) }
     }

@@ -4,37 +4,60 @@
 //! - [`factor`]: what can be chosen for a cell: peer, direction, load, fault, path, options;
 //! - [`matrix`]: cells such that every two choices meet in one of them;
 //! - [`place`]: two network namespaces, the relay between them, the stack in one and its peer in the other;
+//! - [`addresses`]: who has which address there;
+//! - [`mod@smoltcp`]: smoltcp as a peer; `lwip/forward.c` is lwIP as one;
 //! - [`load`]: what the programs do, and what has to come of it;
+//! - [`witness`]: knows every byte of a load whose programs do not look at them;
 //! - [`cell`]: one cell from its beginning to its end, and that nothing is left of it;
 //! - [`report`]: what came of it.
 
+mod addresses;
 mod cell;
 mod factor;
 mod load;
 mod matrix;
 mod place;
 mod report;
+mod smoltcp;
+mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use bulkhead_namespace::end_with_input;
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
+
+use factor::Peer;
 
 /// Cells of a first look.
 const QUICK: usize = 14;
 
-/// What is to be run.
 #[derive(Parser)]
-#[command(about = "The stack against other stacks, with programs that people use", long_about = None)]
+#[command(name = "interop", about = "The stack against other stacks, with programs that people use", long_about = None)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the matrix
+    Run(Arguments),
+    /// What the matrix starts itself: smoltcp as a peer
+    #[command(hide = true)]
+    Smoltcp(smoltcp::Forward),
+}
+
+/// What is to be run.
+#[derive(Args)]
 pub(crate) struct Arguments {
     /// The program `bulkhead`
     #[arg(long, value_name = "FILE")]
     program: PathBuf,
-    /// The program `bulkhead-bench`, whose smoltcp is a peer
+    /// What `lwip/forward.c` was compiled to; cells with lwIP are left out without it
     #[arg(long, value_name = "FILE")]
-    bench: PathBuf,
+    lwip: Option<PathBuf>,
     /// A few cells with little data: a first look
     #[arg(long)]
     quick: bool,
@@ -44,6 +67,9 @@ pub(crate) struct Arguments {
     /// Only cells with all of these words in their description, as in `bbr,ssh`
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Write every frame of the stack, and of its peer if that is another of it, into this folder, for Wireshark: cell by cell
+    #[arg(long, value_name = "DIR")]
+    pcap: Option<PathBuf>,
     /// Only list the cells
     #[arg(long)]
     list: bool,
@@ -53,7 +79,11 @@ pub(crate) struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let outcome = match Program::parse().command {
+        Command::Run(arguments) => run(&arguments),
+        Command::Smoltcp(peer) => smoltcp::forward(&peer).map(|()| true),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -75,6 +105,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         let text = cell.to_string();
         arguments.only.iter().all(|word| text.split([' ', ',']).any(|part| part == word))
     });
+    let left_out = cells.extract_if(.., |cell| cell.peer == Peer::Lwip && arguments.lwip.is_none()).count();
     if arguments.list {
         cells.iter().for_each(|cell| println!("{cell}"));
         return Ok(true);
@@ -86,7 +117,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         eprintln!("{result}");
         results.push((*cell, result));
     }
-    let report = report::Report::new(arguments, results);
+    let report = report::Report::new(arguments, results, left_out);
     print!("{}", report.summary());
     if let Some(path) = &arguments.json {
         std::fs::write(path, format!("{:#}\n", report.json())).with_context(|| path.display().to_string())?;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::factor::{Cell, Direction, FACTORS, Load};
+use crate::factor::{COUNT, Cell, Direction, FACTORS, Ip, Load};
 
 /// Cells that are drawn for each one that is taken.
 const DRAWN: usize = 400;
@@ -11,7 +11,7 @@ const DRAWN: usize = 400;
 /// Two choices: factor and number, twice.
 type Pair = (usize, usize, usize, usize);
 
-fn pairs_of(choices: [usize; 10]) -> impl Iterator<Item = Pair> {
+fn pairs_of(choices: [usize; COUNT]) -> impl Iterator<Item = Pair> {
     let both = move |(at, one): (usize, usize)| {
         (at + 1..choices.len()).map(move |other| (at, one, other, choices[other]))
     };
@@ -19,7 +19,7 @@ fn pairs_of(choices: [usize; 10]) -> impl Iterator<Item = Pair> {
 }
 
 /// Every cell's choices that go together, by counting.
-fn draw(random: &mut u64) -> [usize; 10] {
+fn draw(random: &mut u64) -> [usize; COUNT] {
     FACTORS.map(|count| {
         // xorshift64: the same cells in every run.
         *random ^= *random << 13;
@@ -42,7 +42,7 @@ pub(crate) fn cells() -> Vec<Cell> {
     }
     let mut cells = Vec::new();
     while !open.is_empty() {
-        let mut best: Option<(usize, Cell, [usize; 10])> = None;
+        let mut best: Option<(usize, Cell, [usize; COUNT])> = None;
         for _ in 0..DRAWN {
             let choices = draw(&mut random);
             let Some(cell) = Cell::of(choices) else { continue };
@@ -58,13 +58,18 @@ pub(crate) fn cells() -> Vec<Cell> {
     cells
 }
 
-/// What is to be seen whole, whatever the draw: a gigabyte, and ten thousand connections, in both directions.
+/// What is to be seen whole, whatever the draw: a gigabyte, and ten thousand connections, in both directions, and each over
+/// one version of IP.
 pub(crate) fn fixed() -> Vec<Cell> {
-    let base = Cell::of([1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    let of = |load, direction| base.map(|cell| Cell { load, direction, is_large: true, ..cell });
-    let loads = [Load::Download, Load::Connects];
-    let all = loads.into_iter().flat_map(|load| Direction::ALL.iter().map(move |way| of(load, *way)));
-    all.flatten().collect()
+    let base = Cell::of([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let of = |(load, direction, ip)| base.map(|cell| Cell { load, direction, ip, is_large: true, ..cell });
+    let all = [
+        (Load::Download, Direction::In, Ip::V4),
+        (Load::Download, Direction::Out, Ip::V6),
+        (Load::Connects, Direction::In, Ip::V6),
+        (Load::Connects, Direction::Out, Ip::V4),
+    ];
+    all.into_iter().filter_map(of).collect()
 }
 
 #[cfg(test)]
@@ -75,22 +80,31 @@ mod tests {
     #[test]
     fn every_two_choices_meet_in_a_small_matrix() {
         let cells = cells();
-        assert!((45..=110).contains(&cells.len()), "{} cells", cells.len());
-        for fault in Fault::ALL {
+        assert!((54..=130).contains(&cells.len()), "{} cells", cells.len());
+        let has = |is: &dyn Fn(&Cell) -> bool| cells.iter().any(is);
+        for peer in Peer::ALL {
             for load in Load::ALL {
-                assert!(
-                    cells.iter().any(|cell| cell.fault == *fault && cell.load == *load),
-                    "{fault:?} {load:?}"
-                );
+                assert!(has(&|cell| cell.peer == *peer && cell.load == *load), "{peer:?} {load:?}");
             }
-            for peer in Peer::ALL {
-                assert!(
-                    cells.iter().any(|cell| cell.fault == *fault && cell.peer == *peer),
-                    "{fault:?} {peer:?}"
-                );
+            for fault in Fault::ALL {
+                assert!(has(&|cell| cell.peer == *peer && cell.fault == *fault), "{peer:?} {fault:?}");
+            }
+            for ip in Ip::ALL {
+                assert!(has(&|cell| cell.peer == *peer && cell.ip == *ip), "{peer:?} {ip:?}");
+            }
+            for mtu in [576, 1280, 1500, 9000] {
+                assert!(has(&|cell| cell.peer == *peer && cell.mtu == mtu), "{peer:?} {mtu}");
             }
         }
-        assert!(cells.iter().all(|cell| (cell.peer == Peer::Smoltcp) == (cell.load == Load::Echo)));
+        for load in Load::ALL {
+            for ip in Ip::ALL {
+                assert!(has(&|cell| cell.load == *load && cell.ip == *ip), "{load:?} {ip:?}");
+            }
+            for rtt in [0, 10, 100] {
+                assert!(has(&|cell| cell.load == *load && cell.rtt.as_millis() == rtt), "{load:?} {rtt}");
+            }
+        }
+        assert!(!has(&|cell| cell.ip == Ip::V6 && cell.mtu == 576), "IPv6 needs 1280");
         assert_eq!(fixed().len(), 4);
     }
 }

@@ -2,10 +2,10 @@
 //! whose kernel forwards; its peer is the far one's kernel, or stands behind a device there.
 //!
 //! Connections pass through `bulkhead run forward`, so that any program can be at either end: an application of the near
-//! side speaks to a socket of its own kernel, and the stack carries on from there.
+//! side speaks to a socket of its own kernel, and the stack carries on from there. A peer that is no kernel does the same.
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,45 +15,45 @@ use bulkhead_namespace::{Namespace, Running, patiently};
 use serde_json::Value;
 
 use crate::Arguments;
-use crate::factor::{Cell, Direction, Peer};
+use crate::addresses::Addresses;
+use crate::factor::{Cell, Direction, Ip, Peer};
 use crate::load;
 
-/// The two ends of the relay.
-const NEAR: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
-const FAR: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
-/// The stack, a second one, and smoltcp: each behind a device with a network of its own.
-const STACK: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
-const FAR_STACK: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 2);
-const SMOLTCP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// The device of a peer that is neither the kernel nor this stack.
+const DEVICE: &str = "peer0";
 /// How long anything may take to be there.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long connections may take to end once their programs have: retransmissions of a FIN back off.
-const ENDING: Duration = Duration::from_secs(60);
+pub(crate) const ENDING: Duration = Duration::from_secs(60);
 
 /// A running `bulkhead run`.
 struct Stack {
     running: Running,
+    is_near: bool,
     control: PathBuf,
     said: PathBuf,
+    /// Descriptors that it had before there was a connection.
+    descriptors: usize,
 }
 
 /// Both namespaces, and what runs in them.
 pub(crate) struct Place<'a> {
     arguments: &'a Arguments,
     cell: &'a Cell,
-    pub(crate) near: Namespace,
-    pub(crate) far: Namespace,
+    at: Addresses,
+    near: Namespace,
+    far: Namespace,
     stacks: Vec<Stack>,
     link: Option<Running>,
-    smoltcp: Option<Running>,
+    peer: Option<Running>,
 }
 
 /// Where a load's server listens, and where its client finds it.
 pub(crate) struct Ends<'a> {
     pub(crate) server: &'a Namespace,
-    pub(crate) listen: IpAddr,
+    pub(crate) listen: SocketAddr,
     pub(crate) client: &'a Namespace,
-    pub(crate) target: IpAddr,
+    pub(crate) target: SocketAddr,
 }
 
 impl<'a> Place<'a> {
@@ -61,36 +61,34 @@ impl<'a> Place<'a> {
     pub(crate) fn new(arguments: &'a Arguments, cell: &'a Cell) -> anyhow::Result<Self> {
         let near = Namespace::new().context("a network namespace is needed: run it as root")?;
         let far = Namespace::new()?;
-        let (stacks, link, smoltcp) = (Vec::new(), None, None);
-        let mut place = Self { arguments, cell, near, far, stacks, link, smoltcp };
-        for space in [&place.near, &place.far] {
-            for setting in
-                ["net.ipv4.ip_forward=1", "net.ipv4.tcp_no_metrics_save=1", "net.ipv4.conf.all.rp_filter=0"]
-            {
-                space.run(&["sysctl", "-qw", setting])?;
-            }
-        }
-        place.set_kernel()?;
+        let (at, stacks, link, peer) = (Addresses::of(cell.ip), Vec::new(), None, None);
+        let mut place = Self { arguments, cell, at, near, far, stacks, link, peer };
+        place.set_kernels()?;
         place.link().context("the relay")?;
         place.peer().context("the peer")?;
         place.stack().context("the stack")?;
         Ok(place)
     }
 
-    /// The far kernel, where it is the peer.
-    fn set_kernel(&self) -> anyhow::Result<()> {
-        let Some(congestion) = self.cell.peer.congestion() else { return Ok(()) };
-        let cell = self.cell;
-        for (name, value) in [
-            ("congestion_control", congestion),
-            ("sack", number(cell.sack)),
-            ("timestamps", number(cell.timestamps)),
-            ("window_scaling", number(cell.scaling)),
-            ("ecn", number(cell.ecn)),
-        ] {
-            self.far.run(&["sysctl", "-qw", &format!("net.ipv4.tcp_{name}={value}")])?;
+    /// Both kernels forward; the far one has the cell's options, where it is the peer.
+    fn set_kernels(&self) -> anyhow::Result<()> {
+        let set = |space: &Namespace, setting: &str| space.run(&["sysctl", "-qw", setting]).map(drop);
+        for space in [&self.near, &self.far] {
+            set(space, "net.ipv4.ip_forward=1")?;
+            set(space, "net.ipv4.tcp_no_metrics_save=1")?;
+            set(space, "net.ipv4.conf.all.rp_filter=0")?;
+            if self.cell.ip == Ip::V6 {
+                set(space, "net.ipv6.conf.all.forwarding=1")?;
+            }
         }
-        Ok(())
+        let (cell, far) = (self.cell, &self.far);
+        if cell.peer.congestion().is_none() {
+            return Ok(());
+        }
+        set(far, &format!("net.ipv4.tcp_sack={}", number(cell.sack)))?;
+        set(far, &format!("net.ipv4.tcp_timestamps={}", number(cell.timestamps)))?;
+        set(far, &format!("net.ipv4.tcp_window_scaling={}", number(cell.scaling)))?;
+        Ok(set(far, &format!("net.ipv4.tcp_ecn={}", number(cell.ecn)))?)
     }
 
     fn link(&mut self) -> anyhow::Result<()> {
@@ -99,23 +97,20 @@ impl<'a> Place<'a> {
         command.args(["link", "--a", "wan0", "--b", &format!("wan0@{}", self.far.name())]);
         command.args(["--mtu", &self.cell.mtu.to_string(), "--seed", "7", "--json"]);
         command.args(["--delay", &format!("{}us", self.cell.rtt.as_micros() / 2)]);
-        command
-            .args(self.cell.fault.flags())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+        command.args(self.cell.fault.flags());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         self.link = Some(Running::start(&mut command)?);
-        for (space, address) in [(&self.near, NEAR), (&self.far, FAR)] {
-            let words = ["ip", "address", "add", &format!("{address}/24"), "dev", "wan0"];
-            patiently(PATIENCE, || space.run(&words))?;
+        let at = &self.at;
+        for (space, address) in [(&self.near, at.near), (&self.far, at.far)] {
+            patiently(PATIENCE, || run(space, &at.add(address, "wan0")))?;
         }
-        let route = |space: &Namespace, network: &str, via: Ipv4Addr| {
-            space.run(&["ip", "route", "add", network, "via", &via.to_string()])
-        };
-        route(&self.far, "10.78.0.0/24", NEAR)?;
-        route(&self.near, "10.79.0.0/24", FAR)?;
-        route(&self.near, "10.77.0.0/24", FAR)?;
-        Ok(())
+        let mut route = at.route(at.stack, at.near);
+        if let Some(congestion) = self.cell.peer.congestion() {
+            // Not by sysctl: what a namespace may have there, the whole machine's setting decides.
+            route.extend(["congctl", congestion].map(str::to_owned));
+        }
+        run(&self.far, &route)?;
+        run(&self.near, &at.route(at.far_stack, at.far))
     }
 
     /// What stands behind a device in the far namespace, if anything does.
@@ -123,82 +118,94 @@ impl<'a> Place<'a> {
         match self.cell.peer {
             Peer::Reno | Peer::Cubic | Peer::Bbr => Ok(()),
             Peer::Itself => {
-                let forwards = self.forwards(true);
                 let settings = self.cell.options().map(|(name, is_on)| format!("{name}={}", number(is_on)));
-                let stack = self.run(&self.far, &forwards, FAR_STACK, &settings)?;
+                let stack = self.run(false, &settings)?;
                 self.stacks.push(stack);
                 Ok(())
             }
-            Peer::Smoltcp => {
-                let mtu = self.cell.mtu.to_string();
-                self.far.run(&["ip", "tuntap", "add", "dev", "bench0", "mode", "tun"])?;
-                self.far.run(&["ip", "link", "set", "dev", "bench0", "mtu", &mtu])?;
-                if self.cell.direction == Direction::Out {
-                    let mut command = self.far.command(&self.arguments.bench);
-                    command.args(["serve", "smoltcp"]).stdin(Stdio::null()).stdout(Stdio::null());
-                    self.smoltcp = Some(Running::start(&mut command)?);
-                    let up = ["ip", "-br", "link", "show", "dev", "bench0", "up"];
-                    patiently(PATIENCE, || {
-                        let text = self.far.run(&up).map(|output| output.stdout)?;
-                        if text.is_empty() { Err(std::io::Error::other("bench0 is not up")) } else { Ok(()) }
-                    })?;
-                }
-                Ok(())
-            }
+            Peer::Smoltcp | Peer::Lwip => self.foreign(),
         }
     }
 
+    /// A peer that is neither the kernel nor this stack. Its device is there before it, so that it ends with its namespace.
+    fn foreign(&mut self) -> anyhow::Result<()> {
+        let (at, far) = (&self.at, &self.far);
+        let (mtu, port) = (self.cell.mtu.to_string(), load::port(self.cell.load));
+        far.run(&["ip", "tuntap", "add", "dev", DEVICE, "mode", "tun"])?;
+        far.run(&["ip", "link", "set", "dev", DEVICE, "mtu", &mtu, "up"])?;
+        run(far, &at.add(at.far_kernel, DEVICE))?;
+        let own = std::env::current_exe()?;
+        let (program, first) = match (self.cell.peer, &self.arguments.lwip) {
+            (Peer::Lwip, Some(program)) => (program, None),
+            (Peer::Lwip, None) => bail!("no --lwip"),
+            _ => (&own, Some("smoltcp")),
+        };
+        let mut command = far.command(program);
+        command.args(first).args([DEVICE, &mtu, &at.far_stack.to_string()]);
+        command.args([at.local.to_string(), port.to_string()]);
+        if self.cell.direction == Direction::In {
+            command.arg(at.stack.to_string());
+        }
+        let said = far.folder().join("peer");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said)?);
+        let mut running = Running::start(&mut command)?;
+        // Once it has the device, that has a carrier.
+        patiently(PATIENCE, || {
+            let link = far.run(&["ip", "-br", "link", "show", "dev", DEVICE])?;
+            let is_ready = String::from_utf8_lossy(&link.stdout).contains("LOWER_UP");
+            ensure!(is_ready, "{DEVICE} has nobody at its other end: {}", last_line(&said));
+            Ok(())
+        })?;
+        ensure!(!running.has_ended(), "it ended at once: {}", last_line(&said));
+        if self.cell.direction == Direction::In {
+            load::listens(far, port)?;
+        }
+        self.peer = Some(running);
+        Ok(())
+    }
+
     fn stack(&mut self) -> anyhow::Result<()> {
-        let forwards = self.forwards(false);
         // It asks for ECN where its peer is to be met with it.
         let ecn = self.cell.ecn.then(|| "ecn=1".to_owned());
-        let stack = self.run(&self.near, &forwards, STACK, ecn.as_slice())?;
+        let stack = self.run(true, ecn.as_slice())?;
         self.stacks.push(stack);
         Ok(())
     }
 
-    /// What a stack hands on: the near one, or the far one of two.
-    fn forwards(&self, is_far: bool) -> Vec<String> {
+    /// What a stack hands on: the near one, or the far one of two. Connections come in where the server is, and go out
+    /// where the client is.
+    fn forward(&self, is_near: bool) -> String {
         let port = load::port(self.cell.load);
-        if self.cell.peer == Peer::Smoltcp {
-            return match self.cell.direction {
-                Direction::In => vec![format!("echo:{port}")],
-                Direction::Out => vec!["forward".into(), format!("host:{port}={SMOLTCP}:{port}")],
-            };
+        let local = SocketAddr::new(self.at.local, port);
+        if (self.cell.direction == Direction::In) == is_near {
+            return format!("{port}={local}");
         }
-        // Connections come in where the server is, and go out where the client is.
-        let takes_in = (self.cell.direction == Direction::In) != is_far;
-        let rule = if takes_in {
-            format!("{port}=127.0.0.1:{port}")
-        } else {
-            format!("host:{port}={}:{port}", self.server(is_far))
-        };
-        vec!["forward".into(), rule]
+        let server = if is_near { self.server() } else { self.at.stack };
+        format!("host:{local}={}", SocketAddr::new(server, port))
     }
 
-    /// Where the server is, seen through a stack.
-    fn server(&self, is_far: bool) -> Ipv4Addr {
-        match (is_far, self.cell.peer) {
-            (true, _) => STACK,
-            (false, Peer::Itself) => FAR_STACK,
-            (false, _) => FAR,
-        }
+    /// Where the server is, seen through the near stack.
+    fn server(&self) -> IpAddr {
+        if self.cell.peer.congestion().is_some() { self.at.far } else { self.at.far_stack }
     }
 
-    fn run(
-        &self,
-        space: &Namespace,
-        applications: &[String],
-        address: Ipv4Addr,
-        settings: &[String],
-    ) -> anyhow::Result<Stack> {
+    fn run(&self, is_near: bool, settings: &[String]) -> anyhow::Result<Stack> {
+        let space = if is_near { &self.near } else { &self.far };
+        let address = if is_near { self.at.stack } else { self.at.far_stack };
         let (control, said) = (space.folder().join("control"), space.folder().join("said"));
+        let forward = self.forward(is_near);
         let mut command = space.command(&self.arguments.program);
-        command.arg("run").args(applications).args(["--address", &format!("{address}/24"), "--json"]);
+        command.args(["run", "forward", &forward, "--json"]);
+        command.args(["--address", &format!("{address}/{}", self.at.length)]);
         command.arg("--control").arg(&control).args(["--placement", &self.arguments.placement]);
         // A smaller link is for path MTU discovery to find.
         command.args(["--mtu", &self.cell.mtu.max(1500).to_string()]);
         command.args(settings.iter().flat_map(|setting| ["--setting", setting]));
+        if let Some(folder) = &self.arguments.pcap {
+            std::fs::create_dir_all(folder)?;
+            let side = if is_near { "stack" } else { "peer" };
+            command.arg("--pcap").arg(folder.join(format!("{} {side}.pcap", self.cell)));
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&said)?);
         let mut running = Running::start(&mut command)?;
         patiently(PATIENCE, || match self.stat(space, &control) {
@@ -206,10 +213,11 @@ impl<'a> Place<'a> {
             other => other.map(Some),
         })?
         .with_context(|| format!("bulkhead ended at once: {}", last_line(&said)))?;
-        if applications.iter().any(|word| word.starts_with("host:")) {
+        if forward.starts_with("host:") {
             load::listens(space, load::port(self.cell.load))?;
         }
-        Ok(Stack { running, control, said })
+        let descriptors = descriptors(&running)?;
+        Ok(Stack { running, is_near, control, said, descriptors })
     }
 
     fn stat(&self, space: &Namespace, control: &std::path::Path) -> anyhow::Result<Value> {
@@ -219,21 +227,18 @@ impl<'a> Place<'a> {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
-    /// Where the load's programs are.
+    /// Where the load's programs are. One that has a stack beside it speaks to that by its own kernel.
     pub(crate) fn ends(&self) -> Ends<'_> {
-        let local = IpAddr::from(Ipv4Addr::LOCALHOST);
-        match (self.cell.direction, self.cell.peer) {
-            (Direction::In, Peer::Itself) => {
-                Ends { server: &self.near, listen: local, client: &self.far, target: local }
+        let of = |address| SocketAddr::new(address, load::port(self.cell.load));
+        let (local, is_kernel) = (of(self.at.local), self.cell.peer.congestion().is_some());
+        match self.cell.direction {
+            Direction::In => {
+                let target = if is_kernel { of(self.at.stack) } else { local };
+                Ends { server: &self.near, listen: local, client: &self.far, target }
             }
-            (Direction::In, _) => {
-                Ends { server: &self.near, listen: local, client: &self.far, target: STACK.into() }
-            }
-            (Direction::Out, Peer::Itself) => {
-                Ends { server: &self.far, listen: local, client: &self.near, target: local }
-            }
-            (Direction::Out, _) => {
-                Ends { server: &self.far, listen: FAR.into(), client: &self.near, target: local }
+            Direction::Out => {
+                let listen = if is_kernel { of(self.at.far) } else { local };
+                Ends { server: &self.far, listen, client: &self.near, target: local }
             }
         }
     }
@@ -243,9 +248,15 @@ impl<'a> Place<'a> {
     pub(crate) fn end(mut self) -> anyhow::Result<String> {
         let mut resent = 0;
         for stack in &self.stacks {
-            let space = if stack.control.starts_with(self.near.folder()) { &self.near } else { &self.far };
+            let space = if stack.is_near { &self.near } else { &self.far };
             let idle = patiently(ENDING, || self.is_idle(space, stack));
             resent += idle.with_context(|| format!("leaked: {}", last_line(&stack.said)))?;
+        }
+        for space in [&self.near, &self.far] {
+            patiently(ENDING, || no_connection(space)).context("leaked")?;
+        }
+        if let Some(peer) = &mut self.peer {
+            ensure!(!peer.has_ended(), "the peer ended: {}", last_line(&self.far.folder().join("peer")));
         }
         for stack in std::mem::take(&mut self.stacks) {
             let output = stack.running.end().context("the stack")?;
@@ -260,7 +271,8 @@ impl<'a> Place<'a> {
         Ok(format!("{resent} segments sent again"))
     }
 
-    /// How many segments it has sent again, if there is nothing left to be done.
+    /// How many segments it has sent again, if it holds nothing any more: no connection of the module's, no stream of the
+    /// host's, no descriptor that it had not before.
     fn is_idle(&self, space: &Namespace, stack: &Stack) -> anyhow::Result<u64> {
         let stat = self.stat(space, &stack.control)?;
         let census = &stat["census"];
@@ -269,8 +281,34 @@ impl<'a> Place<'a> {
                 bail!("{} connections in {state}", census[state]);
             }
         }
+        let streams = stat["connections"].as_array().context("connections")?;
+        let streams: Vec<_> = streams.iter().filter(|one| one["state"] != "TIME-WAIT").collect();
+        ensure!(streams.is_empty(), "{} streams, such as {}", streams.len(), streams[0]);
+        let descriptors = descriptors(&stack.running)?;
+        ensure!(descriptors <= stack.descriptors, "{descriptors} descriptors, {} before", stack.descriptors);
         Ok(census["retransmissions"].as_u64().unwrap_or(0))
     }
+}
+
+fn run(space: &Namespace, words: &[String]) -> anyhow::Result<()> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    space.run(&words)?;
+    Ok(())
+}
+
+/// Fails while the namespace's kernel has a connection: of a program, of a peer's other side, or the peer's own.
+fn no_connection(space: &Namespace) -> anyhow::Result<()> {
+    let output = space.run(&["ss", "-Htan", "state", "connected", "exclude", "time-wait"])?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let first = text.lines().next().unwrap_or_default();
+    ensure!(first.is_empty(), "{} connections of a kernel, such as {first}", text.lines().count());
+    Ok(())
+}
+
+/// How many files and sockets it has open.
+fn descriptors(running: &Running) -> anyhow::Result<usize> {
+    let id = running.id().context("it has ended")?;
+    Ok(std::fs::read_dir(format!("/proc/{id}/fd"))?.count())
 }
 
 fn number(is_on: bool) -> &'static str {

@@ -14,6 +14,18 @@ pub(crate) struct Report {
     date: String,
     versions: Vec<(&'static str, String)>,
     placement: String,
+    /// Cells whose peer was not there.
+    left_out: usize,
+}
+
+/// What the workspace was locked to.
+const LOCK: &str = include_str!("../../../Cargo.lock");
+
+/// The version of a crate.
+fn locked(name: &str) -> String {
+    let mut lines = LOCK.lines().skip_while(|line| *line != format!("name = \"{name}\"")).skip(1);
+    let version = lines.next().and_then(|line| line.split('"').nth(1));
+    version.unwrap_or("unknown").to_owned()
 }
 
 /// The first line of what a program says, or nothing.
@@ -31,10 +43,10 @@ fn number(line: &str) -> String {
 }
 
 impl Report {
-    pub(crate) fn new(arguments: &Arguments, results: Vec<(Cell, Outcome)>) -> Self {
+    pub(crate) fn new(arguments: &Arguments, results: Vec<(Cell, Outcome)>, left_out: usize) -> Self {
         let bulkhead = says(&arguments.program.to_string_lossy(), &["--version"]);
         let version = |program: &str, words: &[&str]| number(&says(program, words));
-        let versions = vec![
+        let mut versions = vec![
             ("bulkhead", number(&bulkhead)),
             ("Linux", says("uname", &["-r"])),
             ("curl", version("curl", &["--version"])),
@@ -44,10 +56,12 @@ impl Report {
             ("OpenSSH", number(&says("ssh", &["-V"]).replace('_', " "))),
             ("dropbear", version("dropbear", &["-V"])),
             ("wrk", version("wrk", &["-v"])),
-            ("smoltcp", "0.13".into()),
+            ("smoltcp", locked("smoltcp")),
         ];
+        let lwip = arguments.lwip.as_ref().map(|program| says(&program.to_string_lossy(), &["version"]));
+        versions.extend(lwip.map(|version| ("lwIP", version)));
         let date = says("date", &["-u", "+%Y-%m-%d"]);
-        Self { results, date, versions, placement: arguments.placement.clone() }
+        Self { results, date, versions, placement: arguments.placement.clone(), left_out }
     }
 
     pub(crate) fn all_passed(&self) -> bool {
@@ -56,7 +70,11 @@ impl Report {
 
     pub(crate) fn summary(&self) -> String {
         let passed = self.results.iter().filter(|(_, outcome)| outcome.result.is_ok()).count();
-        format!("{passed} of {} cells passed\n", self.results.len())
+        let mut text = format!("{passed} of {} cells passed\n", self.results.len());
+        if self.left_out > 0 {
+            text.push_str(&format!("{} cells were left out: there is no lwIP\n", self.left_out));
+        }
+        text
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -66,7 +84,7 @@ impl Report {
             .map(|(name, version)| ((*name).to_owned(), version.clone().into()))
             .collect();
         let cells: Vec<Value> = self.results.iter().map(|(cell, outcome)| one(cell, outcome)).collect();
-        json!({ "date": self.date, "placement": self.placement, "versions": versions, "cells": cells })
+        json!({ "date": self.date, "placement": self.placement, "versions": versions, "left_out": self.left_out, "cells": cells })
     }
 }
 
@@ -80,7 +98,19 @@ fn one(cell: &Cell, outcome: &Outcome) -> Value {
     json!({
         "peer": cell.peer.name(), "direction": cell.direction.name(), "load": cell.load.name(),
         "fault": cell.fault.name(), "mtu": cell.mtu, "rtt_ms": cell.rtt.as_millis() as u64,
-        "options": options, "large": cell.is_large,
+        "ip": cell.ip.name(), "options": options, "large": cell.is_large,
         "passed": passed, "said": said, "seconds": outcome.took.as_secs_f64(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found() {
+        assert!(locked("smoltcp").starts_with(|c: char| c.is_ascii_digit()), "{}", locked("smoltcp"));
+        assert_eq!(locked("no such crate"), "unknown");
+        assert_eq!(number("nginx version: nginx/1.22.1"), "1.22.1");
+    }
 }

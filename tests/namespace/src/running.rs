@@ -22,6 +22,12 @@ impl Running {
         Ok(Self(Some(command.spawn()?)))
     }
 
+    /// Its process id, until it has been ended.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.0.as_ref().map(Child::id)
+    }
+
     /// Whether it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.0.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))

@@ -1,12 +1,11 @@
 //! nginx, with curl, wrk and a client of our own.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use bulkhead_namespace::Running;
 
-use super::{STALL, client, connects, noise, port, same, server};
+use super::{client, connects, noise, same, server};
 use crate::factor::Cell;
 use crate::place::Ends;
 
@@ -14,9 +13,9 @@ use crate::place::Ends;
 const SMALL: usize = 1000;
 
 /// nginx, serving the folder of its namespace.
-fn nginx(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<Running> {
+fn nginx(ends: &Ends<'_>) -> anyhow::Result<Running> {
     let folder = ends.server.folder().display().to_string();
-    let at = SocketAddr::new(ends.listen, port(cell.load));
+    let at = ends.listen;
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary: String = temporary.map(|name| format!("{name}_temp_path {folder}/{name};\n")).concat();
     let config = format!(
@@ -27,19 +26,19 @@ fn nginx(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<Running> {
     );
     let path = ends.server.folder().join("nginx.conf");
     std::fs::write(&path, config)?;
-    server(ends, &["nginx", "-c", &path.to_string_lossy()], at.port())
+    server(ends, &["nginx", "-c", &path.to_string_lossy()])
 }
 
-fn url(cell: &Cell, ends: &Ends<'_>, path: &str) -> String {
-    format!("http://{}/{path}", SocketAddr::new(ends.target, port(cell.load)))
+fn url(ends: &Ends<'_>, path: &str) -> String {
+    format!("http://{}/{path}", ends.target)
 }
 
 pub(super) fn download(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<String> {
     let original = noise(ends.server.folder(), "file", cell.bytes())?;
-    let _nginx = nginx(cell, ends)?;
+    let _nginx = nginx(ends)?;
     let copy: PathBuf = ends.client.folder().join("copy");
-    let stall = STALL.to_string();
-    let url = url(cell, ends, "file");
+    let stall = cell.stall().as_secs().to_string();
+    let url = url(ends, "file");
     let rate = client(
         ends.client,
         &[
@@ -62,11 +61,33 @@ pub(super) fn download(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<String> {
     Ok(format!("{} KiB, same sha256, {:.1} Mbit/s", cell.bytes() >> 10, rate * 8.0 / 1e6))
 }
 
+/// What wrk does with each answer: it has to be the file.
+fn script(file: &Path) -> String {
+    format!(
+        "local file = assert(io.open('{}', 'rb'))\n\
+         local body = file:read('*a')\n\
+         file:close()\n\
+         right, wrong = 0, 0\n\
+         function response(status, headers, got)\n\
+         \x20 if status == 200 and got == body then right = right + 1 else wrong = wrong + 1 end\n\
+         end\n\
+         local threads = {{}}\n\
+         function setup(thread) table.insert(threads, thread) end\n\
+         function done()\n\
+         \x20 for _, thread in ipairs(threads) do print('answers', thread:get('right'), thread:get('wrong')) end\n\
+         end\n",
+        file.display()
+    )
+}
+
 pub(super) fn wrk(cell: &Cell, ends: &Ends<'_>, is_closing: bool) -> anyhow::Result<String> {
-    noise(ends.server.folder(), "small", SMALL)?;
-    let _nginx = nginx(cell, ends)?;
-    let (url, stall) = (url(cell, ends, "small"), format!("{STALL}s"));
-    let mut words = vec!["wrk", "-t1", "-c20", "-d3s", "--timeout", &stall];
+    let file = noise(ends.server.folder(), "small", SMALL)?;
+    let _nginx = nginx(ends)?;
+    let checks = ends.client.folder().join("answers.lua");
+    std::fs::write(&checks, script(&file))?;
+    let (url, stall, checks) =
+        (url(ends, "small"), format!("{}s", cell.stall().as_secs()), checks.to_string_lossy());
+    let mut words = vec!["wrk", "-t1", "-c20", "-d3s", "--timeout", &stall, "-s", &checks];
     if is_closing {
         words.extend(["-H", "Connection: close"]);
     }
@@ -75,16 +96,20 @@ pub(super) fn wrk(cell: &Cell, ends: &Ends<'_>, is_closing: bool) -> anyhow::Res
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let wrong = text.lines().find(|line| line.contains("Socket errors") || line.contains("Non-2xx"));
     ensure!(wrong.is_none(), "wrk:{}", wrong.unwrap_or_default());
+    let numbers =
+        text.lines().find_map(|line| line.strip_prefix("answers")).context("wrk says no answers")?;
+    let numbers: Vec<u64> = numbers.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    let [right, wrong] = numbers[..] else { bail!("wrk says {numbers:?}") };
+    ensure!(wrong == 0, "{wrong} of {} answers are not the file", right + wrong);
+    ensure!(right > 0, "wrk had no answer");
     let rate =
         text.lines().find_map(|line| line.strip_prefix("Requests/sec:")).context("wrk says no rate")?;
     let rate: f64 = rate.trim().parse()?;
-    ensure!(rate > 0.0, "wrk had no answer");
-    Ok(format!("{rate:.0} requests/s"))
+    Ok(format!("{right} answers, each the file, {rate:.0} a second"))
 }
 
 pub(super) fn connects(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<String> {
     let file = noise(ends.server.folder(), "small", SMALL)?;
-    let _nginx = nginx(cell, ends)?;
-    let target = SocketAddr::new(ends.target, port(cell.load));
-    connects::many(ends.client, target, cell.count(), &std::fs::read(file)?)
+    let _nginx = nginx(ends)?;
+    connects::many(cell, ends, &std::fs::read(file)?)
 }

@@ -14,13 +14,10 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use bulkhead_namespace::{Namespace, Running, patiently};
 
-use crate::Arguments;
-use crate::factor::{Cell, Direction, Load};
+use crate::factor::{Cell, Load};
 use crate::place::{Ends, Place};
+use crate::witness;
 
-/// Seconds without a byte after which a transfer is taken for stalled: three timeouts in a row, each twice as long as
-/// the one before, from RFC 6298's first second on, and a second for the path.
-pub(crate) const STALL: u64 = 8;
 /// Seconds that a program may take in all.
 const LIMIT: &str = "150";
 /// How long a server may take to listen.
@@ -33,43 +30,40 @@ pub(crate) const fn port(load: Load) -> u16 {
         Load::Reverse | Load::Flows | Load::Both => 5201,
         Load::Redis => 6379,
         Load::Ssh => 2222,
-        Load::Echo => 7,
     }
 }
 
 /// Runs the cell's load to its end; what there is to say about it.
-pub(crate) fn run(arguments: &Arguments, cell: &Cell, place: &Place<'_>) -> anyhow::Result<String> {
+pub(crate) fn run(cell: &Cell, place: &Place<'_>) -> anyhow::Result<String> {
     let ends = place.ends();
+    if !cell.load.is_witnessed() {
+        return perform(cell, &ends);
+    }
+    let (said, seen) = witness::around(&ends, cell.stall(), |ends| perform(cell, ends))?;
+    Ok(format!("{said}; {seen}"))
+}
+
+fn perform(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<String> {
     match cell.load {
-        Load::Download => http::download(cell, &ends),
-        Load::KeepAlive => http::wrk(cell, &ends, false),
-        Load::Close => http::wrk(cell, &ends, true),
-        Load::Connects => http::connects(cell, &ends),
-        Load::Reverse => iperf::measure(cell, &ends, &["-R"]),
-        Load::Flows => iperf::measure(cell, &ends, &["-P", "8"]),
-        Load::Both => iperf::measure(cell, &ends, &["--bidir"]),
-        Load::Redis => redis::measure(cell, &ends),
-        Load::Ssh => ssh::copy(cell, &ends),
-        Load::Echo if cell.direction == Direction::In => smoltcp_opens(arguments, cell, place),
-        Load::Echo => connects::echo(cell, &ends),
+        Load::Download => http::download(cell, ends),
+        Load::KeepAlive => http::wrk(cell, ends, false),
+        Load::Close => http::wrk(cell, ends, true),
+        Load::Connects => http::connects(cell, ends),
+        Load::Reverse => iperf::measure(ends, &["-R"]),
+        Load::Flows => iperf::measure(ends, &["-P", "8"]),
+        Load::Both => iperf::measure(ends, &["--bidir"]),
+        Load::Redis => redis::measure(cell, ends),
+        Load::Ssh => ssh::copy(cell, ends),
     }
 }
 
-fn smoltcp_opens(arguments: &Arguments, cell: &Cell, place: &Place<'_>) -> anyhow::Result<String> {
-    let bench = arguments.bench.to_string_lossy();
-    let bytes = connects::echo_bytes(cell).to_string();
-    let target = format!("10.78.0.2:{}", port(cell.load));
-    client(&place.far, &[&bench, "echo-by-smoltcp", &target, &bytes])?;
-    Ok(format!("{bytes} bytes there and back"))
-}
-
 /// Starts a server inside, quietly, and waits until it listens.
-fn server(ends: &Ends<'_>, words: &[&str], port: u16) -> anyhow::Result<Running> {
+fn server(ends: &Ends<'_>, words: &[&str]) -> anyhow::Result<Running> {
     let (program, rest) = words.split_first().context("a program")?;
     let mut command = ends.server.command(program);
     command.args(rest).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let running = Running::start(&mut command).with_context(|| format!("{program} does not start"))?;
-    listens(ends.server, port).with_context(|| (*program).to_owned())?;
+    listens(ends.server, ends.listen.port()).with_context(|| (*program).to_owned())?;
     Ok(running)
 }
 

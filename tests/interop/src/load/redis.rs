@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 
-use super::{client, noise, port, server};
+use super::{client, noise, server};
 use crate::factor::Cell;
 use crate::place::Ends;
 
@@ -10,13 +10,13 @@ use crate::place::Ends;
 const VALUE: usize = 200_000;
 
 pub(super) fn measure(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<String> {
-    let (port, listen, target) = (port(cell.load), ends.listen.to_string(), ends.target.to_string());
-    let number = port.to_string();
+    let (port, listen) = (ends.listen.port().to_string(), ends.listen.ip().to_string());
     let folder = ends.server.folder().to_string_lossy().into_owned();
-    let words = ["redis-server", "--port", &number, "--bind", &listen, "--protected-mode", "no"];
-    let _server = server(ends, &[&words[..], &["--save", "", "--dir", &folder]].concat(), port)?;
+    let words = ["redis-server", "--port", &port, "--bind", &listen, "--protected-mode", "no"];
+    let _server = server(ends, &[&words[..], &["--save", "", "--dir", &folder]].concat())?;
     let count = (cell.count() * 5).to_string();
-    let to = ["-h", &target, "-p", &number];
+    let (target, port) = (ends.target.ip().to_string(), ends.target.port().to_string());
+    let to = ["-h", &target, "-p", &port];
     let benchmark = ["redis-benchmark", "-t", "set,get", "-c", "20", "-P", "16", "-d", "500", "--csv", "-n"];
     let output = client(ends.client, &[&benchmark[..], &[&count], &to].concat())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-use super::{client, noise, port, same, server, sha256};
+use super::{client, noise, same, server, sha256};
 use crate::factor::Cell;
 use crate::place::Ends;
 
@@ -35,18 +35,18 @@ pub(super) fn copy(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<String> {
     std::fs::create_dir(far.join(".ssh"))?;
     std::fs::copy(format!("{key}.pub"), far.join(".ssh/authorized_keys"))?;
     database(far)?;
-    let (port, listen) = (port(cell.load), ends.listen);
     let dropbear = format!(
-        "mount --bind {} /etc/passwd && exec dropbear -F -E -s -r {host} -P {} -W 1000000 -p {listen}:{port}",
+        "mount --bind {} /etc/passwd && exec dropbear -F -E -s -r {host} -P {} -W 1000000 -p {}",
         at(far, "passwd"),
-        at(far, "pid")
+        at(far, "pid"),
+        ends.listen
     );
-    let _server = server(ends, &["sh", "-c", &dropbear], port)?;
+    let _server = server(ends, &["sh", "-c", &dropbear])?;
 
     let original = noise(near, "file", bytes(cell))?;
     let options = "-q -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
                    -o IdentitiesOnly=yes -o ConnectTimeout=15 -o ServerAliveInterval=4 -o ServerAliveCountMax=2";
-    let target = ends.target;
+    let (target, port) = (ends.target.ip(), ends.target.port());
     let there = format!("ssh {options} -i {key} -p {port} root@{target} sha256sum < {}", original.display());
     let output = client(ends.client, &["sh", "-c", &there]).context("ssh")?;
     let sum = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -57,8 +57,10 @@ pub(super) fn copy(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<String> {
 
     let copy = near.join("copy");
     let remote = noise(far, "remote", bytes(cell))?;
+    // A colon ends the host, so that an IPv6 address needs brackets.
+    let host = if target.is_ipv6() { format!("[{target}]") } else { target.to_string() };
     let back =
-        format!("scp -O {options} -i {key} -P {port} root@{target}:{} {}", remote.display(), copy.display());
+        format!("scp -O {options} -i {key} -P {port} root@{host}:{} {}", remote.display(), copy.display());
     client(ends.client, &["sh", "-c", &back]).context("scp")?;
     same(ends.client, &remote, &copy)?;
     Ok(format!("{} KiB each way, same sha256", bytes(cell) >> 10))
