@@ -8,6 +8,7 @@ use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -46,6 +47,8 @@ pub(crate) struct Place<'a> {
     stacks: Vec<Stack>,
     link: Option<Running>,
     peer: Option<Running>,
+    /// The load's.
+    servers: Mutex<Vec<Running>>,
 }
 
 /// Where a load's server listens, and where its client finds it.
@@ -54,6 +57,9 @@ pub(crate) struct Ends<'a> {
     pub(crate) listen: SocketAddr,
     pub(crate) client: &'a Namespace,
     pub(crate) target: SocketAddr,
+    /// They outlive their clients until every connection has ended: one that is killed resets connections, and a reset may be
+    /// lost.
+    pub(crate) servers: &'a Mutex<Vec<Running>>,
 }
 
 impl<'a> Place<'a> {
@@ -62,7 +68,8 @@ impl<'a> Place<'a> {
         let near = Namespace::new().context("a network namespace is needed: run it as root")?;
         let far = Namespace::new()?;
         let (at, stacks, link, peer) = (Addresses::of(cell.ip), Vec::new(), None, None);
-        let mut place = Self { arguments, cell, at, near, far, stacks, link, peer };
+        let servers = Mutex::default();
+        let mut place = Self { arguments, cell, at, near, far, stacks, link, peer, servers };
         place.set_kernels()?;
         place.link().context("the relay")?;
         place.peer().context("the peer")?;
@@ -231,14 +238,15 @@ impl<'a> Place<'a> {
     pub(crate) fn ends(&self) -> Ends<'_> {
         let of = |address| SocketAddr::new(address, load::port(self.cell.load));
         let (local, is_kernel) = (of(self.at.local), self.cell.peer.congestion().is_some());
+        let servers = &self.servers;
         match self.cell.direction {
             Direction::In => {
                 let target = if is_kernel { of(self.at.stack) } else { local };
-                Ends { server: &self.near, listen: local, client: &self.far, target }
+                Ends { server: &self.near, listen: local, client: &self.far, target, servers }
             }
             Direction::Out => {
                 let listen = if is_kernel { of(self.at.far) } else { local };
-                Ends { server: &self.far, listen, client: &self.near, target: local }
+                Ends { server: &self.far, listen, client: &self.near, target: local, servers }
             }
         }
     }
@@ -255,6 +263,7 @@ impl<'a> Place<'a> {
         for space in [&self.near, &self.far] {
             patiently(ENDING, || no_connection(space)).context("leaked")?;
         }
+        drop(std::mem::take(&mut *self.servers.lock().unwrap_or_else(PoisonError::into_inner)));
         if let Some(peer) = &mut self.peer {
             ensure!(!peer.has_ended(), "the peer ended: {}", last_line(&self.far.folder().join("peer")));
         }
@@ -276,14 +285,14 @@ impl<'a> Place<'a> {
     fn is_idle(&self, space: &Namespace, stack: &Stack) -> anyhow::Result<u64> {
         let stat = self.stat(space, &stack.control)?;
         let census = &stat["census"];
+        let streams = stat["connections"].as_array().context("connections")?;
+        let streams: Vec<_> = streams.iter().filter(|one| one["state"] != "TIME-WAIT").collect();
+        ensure!(streams.is_empty(), "{} streams, such as {}", streams.len(), streams[0]);
         for state in ["syn_sent", "syn_received", "established", "closing"] {
             if census[state] != 0 {
                 bail!("{} connections in {state}", census[state]);
             }
         }
-        let streams = stat["connections"].as_array().context("connections")?;
-        let streams: Vec<_> = streams.iter().filter(|one| one["state"] != "TIME-WAIT").collect();
-        ensure!(streams.is_empty(), "{} streams, such as {}", streams.len(), streams[0]);
         let descriptors = descriptors(&stack.running)?;
         ensure!(descriptors <= stack.descriptors, "{descriptors} descriptors, {} before", stack.descriptors);
         Ok(census["retransmissions"].as_u64().unwrap_or(0))

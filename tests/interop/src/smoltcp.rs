@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Medium, TunTapInterface};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -107,17 +106,6 @@ fn retire(sockets: &mut SocketSet<'static>, handle: SocketHandle) {
     sockets.add(Socket::new(SocketBuffer::new(vec![0; 1]), SocketBuffer::new(vec![0; 1])));
 }
 
-/// A connection of the kernel's that is on its way, from a thread that does not wait for it.
-fn open(to: SocketAddr) -> anyhow::Result<TcpStream> {
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    match rustix::net::connect(&socket, &to) {
-        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket.into()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 impl Peer {
     fn open(forward: &Forward, local: SocketAddr) -> anyhow::Result<Self> {
         let mut device = TunTapInterface::new(&forward.device, Medium::Ip)?;
@@ -184,7 +172,14 @@ impl Peer {
         };
         let taken: Vec<_> = self.listening.extract_if(.., is_taken).collect();
         for handle in taken {
-            self.pair(handle, open(self.local)?)?;
+            // To a listener of the same kernel, which takes it at once.
+            let kernel = TcpStream::connect(self.local);
+            let Ok(kernel) = kernel else {
+                self.sockets.get_mut::<Socket<'_>>(handle).abort();
+                self.ending.push_back(handle);
+                continue;
+            };
+            self.pair(handle, kernel)?;
         }
         let is_free =
             |handle: &&SocketHandle| self.sockets.get::<Socket<'_>>(**handle).state() == State::Listen;
@@ -313,7 +308,7 @@ impl Pair {
             match self.kernel.read(&mut buffer) {
                 Ok(0) => self.has_kernel_ended = true,
                 Ok(count) => self.out.extend(&buffer[..count]),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }

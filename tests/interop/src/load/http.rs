@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use bulkhead_namespace::Running;
 
 use super::{client, connects, noise, same, server};
 use crate::factor::Cell;
@@ -13,7 +12,7 @@ use crate::place::Ends;
 const SMALL: usize = 1000;
 
 /// nginx, serving the folder of its namespace.
-fn nginx(ends: &Ends<'_>) -> anyhow::Result<Running> {
+fn nginx(ends: &Ends<'_>) -> anyhow::Result<()> {
     let folder = ends.server.folder().display().to_string();
     let at = ends.listen;
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
@@ -21,7 +20,7 @@ fn nginx(ends: &Ends<'_>) -> anyhow::Result<Running> {
     let config = format!(
         "daemon off; master_process off; user root; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\n\
          events {{ worker_connections 4096; }}\n\
-         http {{ access_log off; sendfile on; keepalive_requests 1000000; {temporary}\
+         http {{ access_log off; sendfile on; keepalive_requests 1000000; keepalive_timeout 30s; {temporary}\
          server {{ listen {at} backlog=4096; root {folder}; }} }}\n"
     );
     let path = ends.server.folder().join("nginx.conf");
@@ -35,7 +34,7 @@ fn url(ends: &Ends<'_>, path: &str) -> String {
 
 pub(super) fn download(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<String> {
     let original = noise(ends.server.folder(), "file", cell.bytes())?;
-    let _nginx = nginx(ends)?;
+    nginx(ends)?;
     let copy: PathBuf = ends.client.folder().join("copy");
     let stall = cell.stall().as_secs().to_string();
     let url = url(ends, "file");
@@ -82,7 +81,7 @@ fn script(file: &Path) -> String {
 
 pub(super) fn wrk(cell: &Cell, ends: &Ends<'_>, is_closing: bool) -> anyhow::Result<String> {
     let file = noise(ends.server.folder(), "small", SMALL)?;
-    let _nginx = nginx(ends)?;
+    nginx(ends)?;
     let checks = ends.client.folder().join("answers.lua");
     std::fs::write(&checks, script(&file))?;
     let (url, stall, checks) =
@@ -110,6 +109,6 @@ pub(super) fn wrk(cell: &Cell, ends: &Ends<'_>, is_closing: bool) -> anyhow::Res
 
 pub(super) fn connects(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<String> {
     let file = noise(ends.server.folder(), "small", SMALL)?;
-    let _nginx = nginx(ends)?;
+    nginx(ends)?;
     connects::many(cell, ends, &std::fs::read(file)?)
 }

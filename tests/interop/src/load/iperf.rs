@@ -8,7 +8,7 @@ use crate::place::Ends;
 
 pub(super) fn measure(ends: &Ends<'_>, more: &[&str]) -> anyhow::Result<String> {
     let (port, listen) = (ends.listen.port().to_string(), ends.listen.ip().to_string());
-    let _server = server(ends, &["iperf3", "-s", "-B", &listen, "-p", &port])?;
+    server(ends, &["iperf3", "-s", "-B", &listen, "-p", &port])?;
     let (to, port) = (ends.target.ip().to_string(), ends.target.port().to_string());
     let words = ["iperf3", "-c", &to, "-p", &port, "-t", "3", "-J"];
     let output = client(ends.client, &[&words, more].concat())?;

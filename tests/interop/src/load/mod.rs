@@ -9,6 +9,7 @@ mod ssh;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -58,13 +59,14 @@ fn perform(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<String> {
 }
 
 /// Starts a server inside, quietly, and waits until it listens.
-fn server(ends: &Ends<'_>, words: &[&str]) -> anyhow::Result<Running> {
+fn server(ends: &Ends<'_>, words: &[&str]) -> anyhow::Result<()> {
     let (program, rest) = words.split_first().context("a program")?;
     let mut command = ends.server.command(program);
     command.args(rest).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let running = Running::start(&mut command).with_context(|| format!("{program} does not start"))?;
     listens(ends.server, ends.listen.port()).with_context(|| (*program).to_owned())?;
-    Ok(running)
+    ends.servers.lock().unwrap_or_else(PoisonError::into_inner).push(running);
+    Ok(())
 }
 
 /// Waits until somebody listens at a port of a namespace's kernel.

@@ -13,7 +13,7 @@ pub(super) fn measure(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<String> {
     let (port, listen) = (ends.listen.port().to_string(), ends.listen.ip().to_string());
     let folder = ends.server.folder().to_string_lossy().into_owned();
     let words = ["redis-server", "--port", &port, "--bind", &listen, "--protected-mode", "no"];
-    let _server = server(ends, &[&words[..], &["--save", "", "--dir", &folder]].concat())?;
+    server(ends, &[&words[..], &["--save", "", "--dir", &folder]].concat())?;
     let count = (cell.count() * 5).to_string();
     let (target, port) = (ends.target.ip().to_string(), ends.target.port().to_string());
     let to = ["-h", &target, "-p", &port];

@@ -41,7 +41,7 @@ pub(super) fn copy(cell: &Cell, ends: &Ends<'_>) -> anyhow::Result<String> {
         at(far, "pid"),
         ends.listen
     );
-    let _server = server(ends, &["sh", "-c", &dropbear])?;
+    server(ends, &["sh", "-c", &dropbear])?;
 
     let original = noise(near, "file", bytes(cell))?;
     let options = "-q -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \

@@ -106,14 +106,17 @@ pub(crate) fn around(
         listen: local(ends.listen),
         client: ends.client,
         target: local(ends.target),
+        servers: ends.servers,
     };
     let shared = Shared::new(stall);
     let bind = |at| TcpListener::bind(at).with_context(|| format!("the witness cannot listen at {at}"));
     let back = ends.server.inside(|| bind(ends.listen))??;
     let front = ends.client.inside(|| bind(inner.target))??;
     let said = std::thread::scope(|scope| {
-        let far = scope.spawn(|| ends.server.inside(|| relay::back(&back, inner.listen, &shared)));
-        let near = scope.spawn(|| ends.client.inside(|| relay::front(&front, ends.target, &shared)));
+        let (server, listen, client, target) = (ends.server, inner.listen, ends.client, ends.target);
+        let (shared, back, front) = (&shared, &back, &front);
+        let far = scope.spawn(move || server.inside(|| relay::back(back, listen, shared)));
+        let near = scope.spawn(move || client.inside(|| relay::front(front, target, shared)));
         let said = load(&inner);
         shared.is_over.store(true, Ordering::Relaxed);
         for end in [far, near] {
