@@ -15,7 +15,7 @@ use bulkhead_wit::limits;
 
 use crate::device::Offload;
 
-/// Room in front of the datagram for what a device reads along with it: a virtio-net header.
+/// Bytes in front of the datagram for what a device reads along with it: a virtio-net header.
 pub const HEADROOM: usize = 16;
 
 /// Bytes of one buffer: headroom, an IPv6 header and the longest payload of one (RFC 8200 3), rounded up.

@@ -45,9 +45,9 @@ pub const INFO_FIELDS: usize = 64;
 
 /// Bytes of one header: network header, its extensions, the transport header and its options.
 pub const HEADER: usize = 512;
-/// The shortest header that can arrive: IPv4 without options, of a fragment.
+/// The shortest header that can arrive, in bytes: IPv4 without options, of a fragment.
 pub const HEADER_MIN: usize = 20;
-/// A datagram with all its headers.
+/// A datagram with all its headers, in bytes.
 pub const DATAGRAM: usize = 65_535;
 /// Frames that one send may be cut into.
 pub const FRAMES_PER_SEND: usize = 1024;
@@ -64,11 +64,11 @@ pub const CONNECTIONS: u32 = 1 << 20;
 pub const LISTENERS: usize = 1024;
 /// Runs of placed bytes that a connection may have beyond `exposed`.
 pub const ISLANDS: usize = 64;
-/// `limit - exposed` never exceeds this, so that a place is unique modulo 2^32.
+/// `limit - exposed` never exceeds this many bytes, so that a place is unique modulo 2^32.
 pub const WINDOW: u64 = 1 << 30;
 /// Connections offered and not yet decided: the default of `config.offers`.
 pub const OFFERS: u32 = 256;
-/// The most that `config.offers` may be.
+/// The most connections that `config.offers` may be.
 pub const OFFERS_MAX: u32 = 4096;
 /// Half-open connections before cookies begin: the default of `config.embryos`.
 pub const EMBRYOS: u32 = 1024;
@@ -78,7 +78,7 @@ pub const HOLDS: usize = 64;
 pub const HOLD_BYTES: usize = 65_535;
 /// Bytes of all hold slots together.
 pub const HOLDS_BYTES: usize = 1 << 20;
-/// How long a hold slot lives.
+/// How long a hold slot lives, in nanoseconds.
 pub const HOLD_TIME: Time = 30 * SECOND;
 
 // ---- what a configuration and a description list
@@ -98,11 +98,11 @@ pub const NAME_BYTES: usize = 256;
 pub const MEMORY: usize = 256 << 20;
 /// The longest saved state, in bytes.
 pub const SAVE: usize = 64 << 20;
-/// CPU time of one step.
+/// CPU time of one step, in nanoseconds.
 pub const STEP_CPU: Time = 20 * MILLISECOND;
-/// CPU time of one `describe`, `start`, `save` or `load`: a state can hold every connection, and traffic waits meanwhile.
+/// CPU time in nanoseconds of one `describe`, `start`, `save` or `load`: a state can hold every connection, and traffic waits meanwhile.
 pub const LIFE_CPU: Time = 2 * SECOND;
-/// The nearest deadline that a step may ask for, counted from its `now`; nearer ones are `unfinished`.
+/// The nearest deadline that a step may ask for, in nanoseconds from its `now`; nearer ones are `unfinished`.
 pub const DEADLINE_MIN: Time = 50 * MICROSECOND;
 /// Share of a core that an instance may use over a second without traffic, in percent.
 pub const IDLE_CPU_PERCENT: u32 = 50;

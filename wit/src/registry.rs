@@ -90,7 +90,7 @@ registry! {
         KEEPALIVE_IDLE = 4, "keepalive-idle";
         /// Nanoseconds between keepalive probes.
         KEEPALIVE_INTERVAL = 5, "keepalive-interval";
-        /// Unanswered keepalive probes before the connection ends.
+        /// How many keepalive probes may go unanswered before the connection ends.
         KEEPALIVE_COUNT = 6, "keepalive-count";
         /// Nanoseconds that data may stay unacknowledged (RFC 5482, local); 0 is the default.
         USER_TIMEOUT = 7, "user-timeout";
@@ -110,7 +110,7 @@ registry! {
         PMTU_DISCOVER = 14, "pmtu-discover";
         /// The largest window to announce, in bytes; 0 is no clamp.
         WINDOW_CLAMP = 15, "window-clamp";
-        /// Bytes per second; 0 is no limit.
+        /// The highest pacing rate in bytes per second; 0 is no limit.
         MAX_PACING_RATE = 16, "max-pacing-rate";
         /// ECN: 0 off, 1 asks for it and answers it, 2 answers only (RFC 3168).
         ECN = 17, "ecn";
@@ -126,9 +126,9 @@ registry! {
         URGENT_INLINE = 22, "urgent-inline";
         /// Unsent bytes below which a writer is told that there is space (`TCP_NOTSENT_LOWAT`).
         NOTSENT_LOWAT = 23, "notsent-lowat";
-        /// SYN retransmissions before an open fails.
+        /// How many times a SYN is sent again before an open fails.
         SYN_RETRIES = 24, "syn-retries";
-        /// Retransmissions of data before the connection fails, where no user timeout is set.
+        /// How many times data is sent again before the connection fails, where no user timeout is set.
         RETRIES = 25, "retries";
         /// The initial congestion window in segments; 0 is the default.
         INITIAL_WINDOW = 26, "initial-window";

@@ -32,7 +32,7 @@ impl Usage {
         (resident - if with_files { 0.0 } else { shared }) * rustix::param::page_size() as f64
     }
 
-    /// Context switches of all its threads.
+    /// The number of context switches of all its threads.
     #[must_use]
     pub fn switches(self) -> f64 {
         let of = |path: std::path::PathBuf| -> f64 {

@@ -99,7 +99,7 @@ pub struct Moment {
     pub time: Time,
 }
 
-/// The longest that `*` waits.
+/// The longest that `*` waits, in nanoseconds.
 pub const ANYTIME: Time = 3600 * SECOND;
 
 /// What happens.

@@ -48,7 +48,7 @@ impl<W: Write> PcapWriter<W> {
         Ok(Self { to, origin, record, error: None, has_failed: false, written: 0, missed: 0 })
     }
 
-    /// Writes a frame that passed at `now`.
+    /// Writes a frame that passed at `now`, in nanoseconds.
     pub fn write(&mut self, now: Time, parts: &[IoSlice<'_>]) {
         self.record(now, parts, 0);
     }

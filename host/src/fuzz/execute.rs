@@ -57,7 +57,7 @@ pub struct Outcome {
     pub frames: u32,
     /// Steps of the module.
     pub steps: u64,
-    /// When it ended.
+    /// When it ended, in nanoseconds of virtual time.
     pub now: Time,
     /// Initial sequence numbers that the module chose, by flow.
     pub firsts: Vec<(u8, u32)>,

@@ -35,15 +35,15 @@ pub struct Ledger {
     pub stage: Stage,
     /// The listener it came by.
     pub listener: u32,
-    /// The receive limit that it began with.
+    /// The receive limit that it began with, in bytes.
     pub receive_first: u32,
     /// The sequence number of the peer's first byte.
     pub receive_base: u32,
     /// The sequence number of our first byte.
     pub send_base: u32,
-    /// The receive limit as the module was told.
+    /// The receive limit as the module was told, in bytes.
     pub limit: u64,
-    /// What the application wrote, as the module was told.
+    /// How many bytes the application wrote, as the module was told.
     pub written: u64,
     /// The application has ended its stream after `written`, as the module was told.
     pub shut: bool,
@@ -53,9 +53,9 @@ pub struct Ledger {
     pub exposed: u64,
     /// Bytes that the peer has acknowledged.
     pub acknowledged: u64,
-    /// The end of the highest range sent.
+    /// The end of the highest range sent, in bytes.
     pub sent: u64,
-    /// Where the peer's stream ends, once its FIN was seen.
+    /// The byte at which the peer's stream ends, once its FIN was seen.
     pub finished: Option<u64>,
     /// Bytes placed without a hole from the beginning; all are exposed but those of this step.
     pub placed: u64,

@@ -20,7 +20,7 @@ use crate::split::{Arrived, TcpFacts};
 use bulkhead_wit::{Address, Call, Time, limits};
 use std::collections::HashMap;
 
-/// How long a connection may hold memory without progress once memory is short.
+/// How long a connection may hold memory without progress once memory is short, in nanoseconds.
 pub const PINNED: Time = 30 * limits::SECOND;
 /// What a writer with an empty queue is given while memory is short, in bytes.
 pub const SHORT_WRITE: u64 = 2048;

@@ -5,11 +5,11 @@
 pub struct Sizes {
     /// The receive window that a connection begins with.
     pub receive_first: u32,
-    /// The largest that autotuning may come to.
+    /// The most bytes that autotuning may come to.
     pub receive_max: u32,
     /// The send queue that a connection begins with.
     pub send_first: u32,
-    /// The largest that autotuning may come to.
+    /// The most bytes that autotuning may come to.
     pub send_max: u32,
 }
 

@@ -115,7 +115,7 @@ impl Stream {
         self.limit(u64::MAX) - self.limit_told >= u64::from(self.receive_size / 8).max(1)
     }
 
-    /// The module asks for sizes; 0 asks for nothing. Buffers only grow.
+    /// The module asks for sizes in bytes; 0 asks for nothing. Buffers only grow.
     pub fn tune(&mut self, want_receive: u32, want_send: u32) {
         self.receive_size = self.receive_size.max(want_receive.min(self.receive_max));
         self.send_size = self.send_size.max(want_send.min(self.send_max));

@@ -8,7 +8,7 @@ use crate::frame::FrameSlice;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// Payloads from this size on are kept by reference to their frame; smaller ones are copied together, since a
+/// Payloads from so many bytes on are kept by reference to their frame; smaller ones are copied together, since a
 /// reference holds its whole frame.
 pub const KEEP_MIN: usize = 4096;
 
@@ -74,7 +74,7 @@ impl ReceiveStream {
         self.exposed - self.consumed
     }
 
-    /// The end of what may be read.
+    /// The end of what may be read: an offset in bytes.
     #[must_use]
     pub fn exposed(&self) -> u64 {
         self.exposed
@@ -120,7 +120,7 @@ impl ReceiveStream {
         later
     }
 
-    /// Lets the application read up to `to`.
+    /// Lets the application read up to `to`, an offset in bytes.
     pub fn expose(&mut self, to: u64) {
         self.exposed = self.exposed.max(to);
     }

@@ -129,7 +129,7 @@ fn give_back(chunk: Chunk, blocks: &mut Blocks) {
     }
 }
 
-/// How much a bulk writer should hand over at once.
+/// How many bytes a bulk writer should hand over at once.
 pub const BULK: usize = blocks::LARGE;
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ pub enum DecodeError {
         of: &'static str,
         /// Its value.
         found: u8,
-        /// Where.
+        /// At which byte of the message.
         at: usize,
     },
     /// A list or text is longer than its bound.
@@ -117,7 +117,7 @@ pub enum DecodeError {
     },
     /// Text is not UTF-8.
     Text {
-        /// Where it begins.
+        /// The byte of the message at which it begins.
         at: usize,
     },
 }

@@ -17,7 +17,7 @@ pub struct Setting {
 /// A kind of packets that a module serves or sends: see [`registry::service`](crate::registry::service).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Service {
-    /// What `value` counts.
+    /// What kind of number `value` is.
     pub kind: u8,
     /// The number.
     pub value: u16,
@@ -34,7 +34,7 @@ pub struct Description {
     pub serves: Vec<Service>,
     /// What it sends; everything that it serves and sends back must be listed too.
     pub sends: Vec<Service>,
-    /// Memory that a connection takes in the module, about.
+    /// Bytes of memory that a connection takes in the module, about.
     pub bytes_per_connection: u32,
     /// The number of the format that `save` writes.
     pub state_format: u32,
@@ -62,7 +62,7 @@ pub struct Config {
     pub mtu: u32,
     /// All randomness of the instance.
     pub seed: (u64, u64, u64, u64),
-    /// Which shard this is, `0..shards`.
+    /// The number of this shard, `0..shards`.
     pub shard: u16,
     /// How many there are, at least 1. Ports chosen for `open` are those with `port % shards == shard`.
     pub shards: u16,
@@ -78,7 +78,7 @@ pub struct Config {
     pub offers: u32,
     /// Runs of placed bytes beyond `exposed`, a connection, at most.
     pub islands: u16,
-    /// Hold slots.
+    /// How many hold slots there are, at most [`limits::HOLDS`](crate::limits::HOLDS).
     pub holds: u16,
     /// Settings of the instance, which are the defaults of its connections.
     pub settings: Vec<Setting>,
@@ -101,8 +101,8 @@ pub struct Summary {
     pub exposed: u64,
     /// Bytes that the peer has acknowledged.
     pub acknowledged: u64,
-    /// The end of the highest range sent.
+    /// The end of the highest range sent: an offset in the stream, in bytes.
     pub sent: u64,
-    /// The receive limit as the module knows it.
+    /// The receive limit as the module knows it: an offset in the stream, in bytes.
     pub limit: u64,
 }

@@ -45,15 +45,15 @@ pub enum Evidence {
 /// A segment that arrived. Its number in the list names it for the length of the step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Segment {
-    /// Where its header begins in `headers`.
+    /// The byte of `headers` at which its header begins.
     pub header: u32,
     /// Bytes of payload, which the host holds.
     pub payload: u32,
     /// Bytes of its header, `20..=512`.
     pub header_length: u16,
-    /// Where in the header the transport header begins; equals `header_length` for a fragment.
+    /// The byte of the header at which the transport header begins; equals `header_length` for a fragment.
     pub transport: u16,
-    /// The largest payload of the real segments that this one was merged from, at least 1.
+    /// The largest payload, in bytes, of the real segments that this one was merged from, at least 1.
     pub mss: u16,
     /// How many real segments it was merged from, at least 1.
     pub count: u16,
@@ -63,7 +63,7 @@ pub struct Segment {
     pub kind: Kind,
     /// What is known of its checksum.
     pub evidence: Evidence,
-    /// The device it came by.
+    /// The number of the device it came by.
     pub device: u8,
 }
 
@@ -188,7 +188,7 @@ pub struct Listen {
     pub allow: u64,
     /// The receive limit that each connection begins with, in bytes.
     pub receive_first: u32,
-    /// The largest receive window that a connection may come to; the window scale follows from it.
+    /// The largest receive window that a connection may come to, in bytes; the window scale follows from it.
     pub receive_max: u32,
     /// Settings for each connection.
     pub settings: Vec<Setting>,
@@ -199,7 +199,7 @@ pub struct Listen {
 pub struct Allow {
     /// The listener.
     pub listener: u32,
-    /// The new total, never smaller than before.
+    /// The new total of connections, never smaller than before.
     pub up_to: u64,
 }
 
@@ -214,7 +214,7 @@ pub struct Open {
     pub remote: Endpoint,
     /// The receive limit that the connection begins with, in bytes.
     pub receive_first: u32,
-    /// The largest receive window that it may come to.
+    /// The largest receive window that it may come to, in bytes.
     pub receive_max: u32,
     /// Settings of the connection.
     pub settings: Vec<Setting>,
@@ -249,7 +249,7 @@ pub struct Decide {
 pub struct Close {
     /// The connection.
     pub connection: Handle,
-    /// How long unacknowledged data may go on, counted from now: 0 resets at once, [`NEVER`](super::NEVER) sets no limit.
+    /// Nanoseconds that unacknowledged data may go on, counted from now: 0 resets at once, [`NEVER`](super::NEVER) sets no limit.
     pub linger: Time,
 }
 
@@ -309,7 +309,7 @@ pub enum Call {
 /// The inputs of one step, borrowed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inputs<'a> {
-    /// The time of the step.
+    /// The time of the step, in nanoseconds.
     pub now: Time,
     /// How much may be sent.
     pub room: Room,
@@ -328,7 +328,7 @@ pub struct Inputs<'a> {
 /// The inputs of one step, owned; its vectors are reused from step to step.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Batch {
-    /// The time of the step.
+    /// The time of the step, in nanoseconds.
     pub now: Time,
     /// How much may be sent.
     pub room: Room,

@@ -15,7 +15,7 @@ use core::fmt;
 /// Nanoseconds since the instance's origin. Never goes back; survives restore and swap.
 pub type Time = u64;
 
-/// The time that never comes.
+/// The time, in nanoseconds, that never comes.
 pub const NEVER: Time = Time::MAX;
 
 /// Names a connection, a datagram socket or (0) the instance.

@@ -45,17 +45,17 @@ impl How {
 /// number from frame to frame. PSH and FIN are sent with the last frame only, CWR with the first only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Send {
-    /// Whose payload: see [`Source`].
+    /// Whose payload, by its number: see [`Source`].
     pub of: u64,
-    /// Where it begins there.
+    /// The byte at which it begins there.
     pub at: u64,
-    /// Where the header begins in `headers`.
+    /// The byte of `headers` at which the header begins.
     pub header: u32,
     /// Bytes of payload.
     pub length: u32,
     /// Bytes of the header.
     pub header_length: u16,
-    /// Where in the header the transport header begins.
+    /// The byte of the header at which the transport header begins.
     pub transport: u16,
     /// Payload bytes of each frame; 0 is one frame.
     pub mss: u16,
@@ -81,9 +81,9 @@ pub enum Target {
 /// Bytes of an arrived segment are put where they belong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Place {
-    /// Whose: see [`Target`].
+    /// Whose, by its number: see [`Target`].
     pub of: u64,
-    /// Where there.
+    /// The byte at which they go there.
     pub at: u64,
     /// The segment's number (or the staged bytes').
     pub segment: u32,
@@ -145,7 +145,7 @@ pub struct Choosing {
 pub struct Finished {
     /// The connection.
     pub connection: Handle,
-    /// Where the stream ends.
+    /// The offset in bytes at which the stream ends.
     pub at: u64,
     /// The segment with the FIN.
     pub segment: u32,
@@ -156,14 +156,14 @@ pub struct Finished {
 pub struct Urgent {
     /// The connection.
     pub connection: Handle,
-    /// The offset after the last urgent byte.
+    /// The offset in bytes after the last urgent one.
     pub at: u64,
 }
 
 /// A hold slot is complete: pass its first `length` bytes through split as a datagram's payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Hold {
-    /// The slot.
+    /// The slot's number.
     pub slot: u32,
     /// Bytes.
     pub length: u32,
@@ -219,7 +219,7 @@ pub enum Event {
 /// A sentence for people.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Note {
-    /// 1 error, 2 warning, 3 info, 4 debug, 5 trace.
+    /// The level: 1 error, 2 warning, 3 info, 4 debug, 5 trace.
     pub level: u8,
     /// About which connection; 0 is the instance.
     pub connection: Handle,
@@ -230,7 +230,7 @@ pub struct Note {
 /// Everything that a step gives.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outputs {
-    /// When to step again if nothing else happens; [`NEVER`] if there is no need. At least
+    /// The time in nanoseconds at which to step again if nothing else happens; [`NEVER`] if there is no need. At least
     /// [`limits::DEADLINE_MIN`](crate::limits::DEADLINE_MIN) from now unless `unfinished`.
     pub deadline: Time,
     /// The connection whose timer that is, for blame; 0 is the instance.
