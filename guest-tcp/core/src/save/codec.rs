@@ -303,7 +303,6 @@ impl<T: Save> Save for Vec<T> {
 }
 
 /// A list that is absent where it would be empty.
-#[expect(clippy::box_collection, reason = "eight bytes where there are none")]
 impl<T: Save> Save for Option<Box<Vec<T>>> {
     fn save(&self, out: &mut Writer) {
         match self {
