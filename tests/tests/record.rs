@@ -5,11 +5,11 @@ use bulkhead::device::link::{Impairments, LinkConfig};
 use bulkhead::fault::Fault;
 use bulkhead::placement::native::Native;
 use bulkhead::placement::{Instance, StepCost};
-use bulkhead::record::{End, Entry, Found, Outcome, ReadError, Reader, Replay, checkpoint_before};
+use bulkhead::record::{End, Entry, Found, Outcome, ReadError, Reader, Replay, checkpoint_before, redact};
 use bulkhead_tests::world::{Plan, V4, V6, World, native, transfer};
-use bulkhead_wit::{Config, Description, Inputs, Outputs, Summary, Time, limits};
+use bulkhead_wit::{Call, Config, Description, Inputs, Outputs, Summary, Time, limits};
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 /// A file in memory.
@@ -243,6 +243,107 @@ fn no_application_byte_is_in_a_recording() {
             assert!(!memory.windows(16).any(|window| window == bytes));
         }
     }
+}
+
+/// What is shared says nothing of whose it is, and everything of what went in.
+#[test]
+fn a_redacted_copy_names_nobody() {
+    for addresses in [V4, V6] {
+        let (tape, memory, _) = recorded(&native, addresses);
+        for original in [tape, memory] {
+            let mut copy = Vec::new();
+            let steps = redact(&mut Reader::new(&original[..]).unwrap(), &mut copy).unwrap();
+            assert!(steps > 0);
+            compare_inputs(&original, &copy, addresses);
+            let again = replay(&copy, native, None);
+            assert!(matches!(again, Err(ReadError::Redacted)), "{again:?}");
+        }
+    }
+}
+
+/// Step by step: the same but for names and what could tell them.
+fn compare_inputs(original: &[u8], copy: &[u8], addresses: [IpAddr; 2]) {
+    let (mut one, mut other) = (Reader::new(original).unwrap(), Reader::new(copy).unwrap());
+    let (mut before, mut after) = (bulkhead_wit::Batch::default(), bulkhead_wit::Batch::default());
+    let mut names = std::collections::HashMap::new();
+    loop {
+        match (one.next_entry().unwrap(), other.next_entry().unwrap()) {
+            (None, None) => break,
+            (Some(Entry::Step(one)), Some(Entry::Step(other))) => {
+                bulkhead_wit::encoding::decode_inputs(one, &mut before).unwrap();
+                bulkhead_wit::encoding::decode_inputs(other, &mut after).unwrap();
+                assert_eq!((before.now, &before.segments), (after.now, &after.segments));
+                assert_eq!((&before.positions, before.calls.len()), (&after.positions, after.calls.len()));
+                for segment in &after.segments {
+                    let network = &after.headers[segment.header as usize..];
+                    let is_told = addresses.iter().any(|address| match address {
+                        IpAddr::V4(own) => network[12..20].as_chunks().0.contains(&own.octets()),
+                        IpAddr::V6(own) => network[8..40].as_chunks().0.contains(&own.octets()),
+                    });
+                    assert!(!is_told, "{segment:?}");
+                }
+                for call in &after.calls {
+                    let is_told = |end: SocketAddr| addresses.contains(&end.ip()) || end.port() == 80;
+                    assert!(
+                        !matches!(call, Call::Listen(listen) if is_told(listen.local.into())),
+                        "{call:?}"
+                    );
+                }
+                for segment in before.segments.iter().filter(|segment| segment.protocol == 6) {
+                    let at = segment.header as usize + usize::from(segment.transport);
+                    let (ours, theirs) = (&before.headers[at..], &after.headers[at..]);
+                    let ports = (ours[..4].to_vec(), theirs[..4].to_vec());
+                    assert_eq!(*names.entry(ports.0).or_insert(ports.1.clone()), ports.1, "one name each");
+                    assert_eq!(ours[4..16], theirs[4..16], "numbers, flags and window");
+                    assert_eq!(theirs[16..18], [0, 0], "a checksum would tell");
+                }
+            }
+            (Some(Entry::Load(_)), Some(Entry::Load(saved)))
+            | (Some(Entry::Checkpoint(_)), Some(Entry::Checkpoint(saved))) => {
+                assert!(saved.state.is_empty() && saved.config.seed == (0, 0, 0, 0));
+            }
+            (Some(Entry::Outputs(_)), Some(Entry::Outputs(hash))) => assert_eq!(hash, 0),
+            (Some(Entry::Start(_)), Some(Entry::Start(config))) => assert_eq!(config.seed, (0, 0, 0, 0)),
+            (one, other) => panic!("{one:?} became {other:?}"),
+        }
+    }
+}
+
+/// Secrets that a recording holds are worth nothing after it.
+#[test]
+fn a_reseeded_stack_goes_on_with_other_secrets() {
+    let syn = |reseeded: bool| {
+        let tape = Tape::default();
+        let mut world = world(&native, V4, &tape);
+        transfer(&mut world, 1, 10_000, 10_000, 300 * limits::SECOND);
+        if reseeded {
+            world.b.stack.reseed([9, 9, 9, 9]);
+        }
+        // Nobody listens there: what matters is the SYN that goes out.
+        let nobody = SocketAddr::new(world.a.address, 9).into();
+        world.b.stack.connect(nobody, bulkhead::ConnectOptions::default()).unwrap();
+        world.settle();
+        world.b.stack.end_recording();
+        let bytes = tape.0.lock().unwrap().clone();
+        let (mut make, mut last) = (|| Ok(wasm()), Vec::new());
+        let outcome = Replay::new(&mut make, true)
+            .run(&mut Reader::new(&bytes[..]).unwrap(), None, u64::MAX, &mut |_, _, result| {
+                let Ok(outputs) = result else { return };
+                for send in &outputs.sends {
+                    let tcp = &outputs.headers[send.header as usize + usize::from(send.transport)..];
+                    if tcp[13] & 0x12 == 2 {
+                        last = tcp[..8].to_vec();
+                    }
+                }
+            })
+            .unwrap();
+        assert_eq!(outcome.end, End::Complete, "it is an input like any other");
+        (last, world.b.stack.options().config.seed)
+    };
+    let (one, other) = (syn(false), syn(true));
+    assert!(one.0.len() == 8 && other.0.len() == 8);
+    assert_ne!(one.0, other.0, "the same port and sequence number");
+    assert_eq!(other.1, (9, 9, 9, 9), "a fresh instance would begin with it");
 }
 
 #[test]

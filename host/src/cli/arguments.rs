@@ -139,6 +139,8 @@ pub(super) enum Command {
     /// Puts another protocol module into a running instance, between two steps: no connection notices
     #[command(after_help = SWAP_EXAMPLES)]
     Swap(Swap),
+    /// Gives a running instance other secrets, before a recording of it is handed on: connections to come do not follow from it
+    Reseed(Whom),
     /// Prints what is made of the command line: a man page, completions, a systemd unit
     #[command(subcommand)]
     Generate(Generate),
@@ -353,6 +355,11 @@ pub(super) struct Replay {
     /// Write every segment to this file, for Wireshark or tcpdump; there are headers in it and no payload
     #[arg(long, value_name = "FILE")]
     pub(super) pcap: Option<PathBuf>,
+
+    /// Write a copy for others: addresses and ports replaced, the same by the same, without seed, states and hashes. It is read
+    /// with --print or --pcap, which show what went in, and can be fed to no module
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["module", "placement", "from", "until", "print", "pcap", "json"])]
+    pub(super) redact: Option<PathBuf>,
 
     /// Print the result as JSON
     #[arg(long)]

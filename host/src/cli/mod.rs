@@ -69,6 +69,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(run) => run::run(*run),
         Command::Stat(stat) => stat::stat(&stat),
         Command::Swap(swap) => swap::swap(&swap),
+        Command::Reseed(whom) => swap::reseed(&whom),
         Command::Gateway(arguments) => gateway::gateway(&arguments),
         Command::GatewayInside(inside) => gateway::inside(inside),
         Command::Generate(what) => generate::generate(&what),

@@ -1,8 +1,9 @@
 //! `bulkhead replay`: a recording, fed to a module.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -11,8 +12,11 @@ use bulkhead::artifact::Artifact;
 use bulkhead::device::pcap::PcapWriter;
 use bulkhead::fault::Fault;
 use bulkhead::placement::Instance;
-use bulkhead::record::{Direction, End, Header, Outcome, Reader, checkpoint_before, segment};
-use bulkhead_wit::{Inputs, Kind, Outputs};
+use bulkhead::record::{
+    Direction, End, Entry, Header, Outcome, ReadError, Reader, checkpoint_before, redact, segment,
+};
+use bulkhead_wit::encoding::decode_inputs;
+use bulkhead_wit::{Batch, Inputs, Kind, Outputs};
 use serde_json::{Value, json};
 
 use super::arguments::{Placement, Replay};
@@ -33,6 +37,12 @@ pub(super) fn replay(replay: &Replay) -> anyhow::Result<ExitCode> {
     };
     let mut reader = open()?;
     let header = reader.header().clone();
+    if let Some(copy) = &replay.redact {
+        return redacted(&mut reader, copy, &path.to_string());
+    }
+    if header.is_redacted {
+        return read_only(replay, reader, &header).with_context(|| path.to_string());
+    }
     let (mut make, about) = instances(replay, &header)?;
     let from = match replay.from {
         None => None,
@@ -60,6 +70,55 @@ pub(super) fn replay(replay: &Replay) -> anyhow::Result<ExitCode> {
         text_of(&outcome, &about)
     })?;
     Ok(if is_equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Writes a copy for others. It is for its owner alone until he decides otherwise.
+fn redacted(reader: &mut Reader<BufReader<File>>, copy: &Path, path: &str) -> anyhow::Result<ExitCode> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(copy);
+    let file = made.with_context(|| format!("{}: cannot write there", copy.display()))?;
+    let result = redact(reader, &mut BufWriter::new(file));
+    let steps = match result {
+        Ok(steps) => steps,
+        Err(error) => {
+            // Half of a copy is none.
+            let _ = std::fs::remove_file(copy);
+            return Err(error).with_context(|| path.to_owned());
+        }
+    };
+    print(&format!(
+        "{}: {steps} steps, without addresses, ports, seed, states and hashes\n",
+        copy.display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A redacted recording: what went in is shown, and no module is there.
+fn read_only(
+    replay: &Replay,
+    mut reader: Reader<BufReader<File>>,
+    header: &Header,
+) -> anyhow::Result<ExitCode> {
+    if !replay.print && replay.pcap.is_none() {
+        return Err(ReadError::Redacted.into());
+    }
+    let pcap = replay.pcap.as_deref().map(|path| capture(path, header)).transpose()?;
+    let mut shown = Shown { prints: replay.print, pcap };
+    let (mut batch, mut steps) = (Batch::default(), 0);
+    while let Some(entry) = reader.next_entry()? {
+        match entry {
+            Entry::Load(saved) | Entry::Checkpoint(saved) => steps = saved.steps,
+            Entry::Step(bytes) => {
+                decode_inputs(bytes, &mut batch)?;
+                shown.step(steps + 1, &batch.inputs(), &Ok(&Outputs::default()));
+            }
+            Entry::Outputs(_) => steps += 1,
+            Entry::Fault(failure) if replay.print => print(&format!("         ! {}\n", failure.text))?,
+            Entry::Fault(_) | Entry::Start(_) | Entry::End => {}
+        }
+    }
+    shown.end()?;
+    print(&format!("redacted: {steps} steps were read, none was done again\n"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What makes instances of the module that is asked for, and a line about it.

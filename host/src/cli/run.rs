@@ -145,6 +145,7 @@ async fn watching(
             watching.spawn(control.serve(move |command, question| match command {
                 "stat" => stat::json(&stacks, applications_json(&counted)),
                 "swap" | "shadow" | "shadow-report" => swap::answer(&stacks, command, question),
+                "reseed" => reseed(&stacks),
                 other => json!({ "error": format!("{other:?} is no command here") }),
             }));
         }
@@ -163,6 +164,12 @@ async fn watching(
         watching.spawn(progress(counted.clone()));
     }
     Ok(watching)
+}
+
+/// Secrets anew in every shard.
+fn reseed(stacks: &super::stacks::Asked) -> Value {
+    let failed = stacks.nets().find_map(|net| net.reseed().err());
+    failed.map_or(json!({}), |error| json!({ "error": format!("no random numbers: {error}") }))
 }
 
 fn applications_json(counted: &Counted) -> Value {

@@ -10,7 +10,7 @@ use bulkhead::swap::{ShadowReport, SwapError, Swapped};
 use clap::ValueEnum as _;
 use serde_json::{Value, json};
 
-use super::arguments::{Placement, Swap};
+use super::arguments::{Placement, Swap, Whom};
 use super::control::ask;
 use super::module::{Module, shown};
 use super::report::{bytes, print};
@@ -101,6 +101,20 @@ fn nanoseconds(time: Duration) -> u64 {
 }
 
 // ---- beside it
+
+/// Asks a running instance for other secrets.
+///
+/// # Errors
+/// A line that says what to do.
+pub(super) fn reseed(whom: &Whom) -> anyhow::Result<ExitCode> {
+    let said = ask(&whom.path(), &json!({ "command": "reseed" }))?;
+    print(&if whom.json {
+        format!("{said:#}\n")
+    } else {
+        "connections to come have other secrets; those that are open keep theirs\n".to_owned()
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
 
 /// Asks a running instance to swap.
 ///

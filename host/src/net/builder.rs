@@ -381,7 +381,7 @@ fn boxed<E>(instance: Result<crate::placement::wasm::Wasm, E>) -> Result<Box<dyn
     instance.map(|instance| Box::new(instance) as Box<dyn Instance>)
 }
 
-fn random_seed() -> io::Result<[u64; 4]> {
+pub(super) fn random_seed() -> io::Result<[u64; 4]> {
     let mut bytes = [0; 32];
     let mut filled = 0;
     while filled < bytes.len() {

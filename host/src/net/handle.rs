@@ -247,6 +247,17 @@ impl Net {
         self.shared().call(|state, _| state.shadow(newcomer, steps))
     }
 
+    /// The secrets of connections to come are others from now on: initial sequence numbers, ports and cookies no longer follow
+    /// from a recording that was made before and is handed on. Connections that are open keep theirs.
+    ///
+    /// # Errors
+    /// Where the system has no random numbers.
+    pub fn reseed(&self) -> std::io::Result<()> {
+        let seed = super::builder::random_seed()?;
+        self.shared().call(|state, _| state.reseed(seed));
+        Ok(())
+    }
+
     /// How the last shadow has done so far, if there is one.
     #[must_use]
     pub fn shadow_report(&self) -> Option<ShadowReport> {

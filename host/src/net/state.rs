@@ -131,6 +131,12 @@ impl State {
         std::iter::once(&self.stack).chain(&self.beside)
     }
 
+    /// Secrets anew, in every module.
+    pub(super) fn reseed(&mut self, seed: [u64; 4]) {
+        self.stack.reseed(seed);
+        self.beside.iter_mut().for_each(|stack| stack.reseed(seed));
+    }
+
     fn has_news(&self) -> bool {
         self.router.waiting() > 0 || self.modules().any(Stack::has_news)
     }

@@ -5,6 +5,7 @@ use super::file::Stream;
 use super::limits;
 use bulkhead_wit::encoding::INPUTS_MAX;
 use bulkhead_wit::{Config, Time};
+use std::sync::Arc;
 
 /// Where a recording begins: what a fresh instance is to be told first.
 #[derive(Clone, Debug)]
@@ -17,8 +18,8 @@ pub(crate) enum Base {
         now: Time,
         /// The configuration at that time.
         config: Config,
-        /// What was saved.
-        state: Vec<u8>,
+        /// What was saved; reports have it too.
+        state: Arc<Vec<u8>>,
     },
 }
 
@@ -66,7 +67,7 @@ impl Memory {
         self.is_broken = true;
         self.entries = Vec::new();
         if let Base::State { state, .. } = &mut self.base {
-            *state = Vec::new();
+            *state = Arc::default();
         }
     }
 

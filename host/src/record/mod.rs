@@ -9,6 +9,7 @@
 //! - `memory`: the recording in memory, which recovery and reports work with;
 //! - `file`, `read`: recordings in files;
 //! - `replay`: feeds one to a module, and finds where it first does something else;
+//! - `redact`: makes a copy that does not tell whose it is;
 //! - `show`: its segments, as tcpdump prints them;
 //! - `limits`: every bound.
 
@@ -17,6 +18,7 @@ mod file;
 pub mod limits;
 mod memory;
 mod read;
+mod redact;
 mod replay;
 #[cfg(feature = "conformance")]
 mod show;
@@ -31,10 +33,12 @@ use file::Stream;
 pub use file::{FORMAT, Header};
 pub(crate) use memory::{Base, Memory};
 pub use read::{ReadError, Reader};
+pub use redact::redact;
 pub use replay::{Divergence, End, Factory, Found, Outcome, Replay, Watch, checkpoint_before};
 #[cfg(feature = "conformance")]
 pub use show::{Direction, segment};
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What the recordings of a stack have cost so far.
@@ -175,6 +179,11 @@ impl Recorder {
         let outputs = matches!(fault, Fault::Broken(_)).then(|| hash_outputs(outputs, &mut self.encoded));
         let text = fault.report();
         self.write(|to| entry::put_fault(Failure { outputs, text: &text }, to));
+    }
+
+    /// Whether nothing has come yet of the step that was begun last.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.is_under_way
     }
 
     /// Forgets the step that failed, in memory, and says whether a step was under way at all.
@@ -361,7 +370,7 @@ impl Stack {
         let base = if is_whole || self.recorder.steps == 0 {
             None
         } else {
-            let state = self.instance.save().map_err(io::Error::other)?;
+            let state = Arc::new(self.instance.save().map_err(io::Error::other)?);
             Some(Base::State { now: self.now, config: self.config_of_load(), state })
         };
         self.recorder.stream_to(to)?;
@@ -407,7 +416,7 @@ impl Stack {
         self.batch.clear();
         // Not the time on the wall: a thread that was preempted would have the next one wait.
         let from = thread_cpu();
-        let state = self.instance.save()?;
+        let state = Arc::new(self.instance.save()?);
         let base = Base::State { now: self.now, config: self.config_of_load(), state };
         self.recorder.checkpoint(base, thread_cpu().saturating_sub(from), module_ns, connections);
         Ok(())

@@ -25,6 +25,8 @@ pub enum ReadError {
     Io(io::Error),
     /// It is none, or it is damaged.
     Malformed(Malformed),
+    /// It was [redacted](super::redact): it can be read, and not be fed to a module.
+    Redacted,
 }
 
 impl fmt::Display for ReadError {
@@ -32,6 +34,9 @@ impl fmt::Display for ReadError {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Malformed(what) => what.fmt(f),
+            Self::Redacted => {
+                f.write_str("a redacted recording is read with --print, and cannot be fed to a module")
+            }
         }
     }
 }

@@ -125,6 +125,9 @@ impl<'a> Replay<'a> {
         until: u64,
         watch: &mut Watch<'_>,
     ) -> Result<Outcome, ReadError> {
+        if reader.header().is_redacted {
+            return Err(ReadError::Redacted);
+        }
         let mut faults = Vec::new();
         let mut skipped = from.map_or(0, |number| number + 1);
         let end = loop {

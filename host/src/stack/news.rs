@@ -50,6 +50,14 @@ impl Stack {
         self.calls.push_front(Call::Configure(self.options.config.clone()));
     }
 
+    /// The secrets of new connections are others from the next step on: initial sequence numbers, ports and cookies no longer
+    /// follow from a recording that was made before. A module that starts afresh begins with this seed too.
+    pub fn reseed(&mut self, seed: [u64; 4]) {
+        let [one, two, three, four] = seed;
+        self.options.config.seed = (one, two, three, four);
+        self.calls.push_front(Call::Reseed(self.options.config.seed));
+    }
+
     pub(super) fn call(&mut self, call: Call) {
         self.calls.push_back(call);
     }

@@ -51,6 +51,17 @@ fn tun_a_recorded_download_replays_in_both_placements() {
     assert!(text.contains("10.77.0.1.") && text.contains("> 10.77.0.2.80: S "), "{text}");
     assert!(text.contains("> 10.77.0.2.80 > ") && text.contains("the same outputs as recorded"), "{text}");
     assert_eq!(std::fs::read(&pcap).unwrap()[..4], [0x4d, 0x3c, 0xb2, 0xa1]);
+
+    let copy = space.folder().join("copy.rec");
+    let output = replay(&record, &["--redact", copy.to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    let output = replay(&copy, &["--print"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("> 240.0.0.") && !text.contains("10.77.0."), "no name but new ones");
+    let output = replay(&copy, &[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("read with --print"), "{said}");
 }
 
 #[test]
@@ -60,7 +71,7 @@ fn what_is_no_recording_is_told_in_a_line() {
     for (name, bytes, line) in [
         ("text", &b"a text that is long enough to be looked at"[..], "no recording"),
         ("old", b"bulkrec\n\x09\0\0\0\0\0\0\0", "format 9"),
-        ("long", b"bulkrec\n\x01\0\0\0\xff\xff\xff\xff", "damaged"),
+        ("long", b"bulkrec\n\x02\0\0\0\xff\xff\xff\xff", "damaged"),
     ] {
         let file = folder.join(name);
         std::fs::write(&file, bytes).unwrap();
