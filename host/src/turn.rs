@@ -126,6 +126,7 @@ impl Stack {
     pub(crate) fn attempt(&mut self, device: &mut dyn Device) -> Result<(), Fault> {
         let inputs = self.batch.inputs();
         self.recorder.step(&inputs);
+        self.step_from = self.instance.cost().wall_ns;
         self.instance.step(&inputs, &mut self.outputs)?;
         let step = Step { inputs, arrived: &self.arrived, grants: &self.grants };
         inspect::inspect(&mut self.ledgers, &mut self.holds, &step, &self.outputs).map_err(Fault::Broken)?;

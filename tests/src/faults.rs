@@ -11,7 +11,7 @@ use bulkhead::fault::Budget;
 use bulkhead::frame::{Frame, FramePool};
 use bulkhead::placement::Instance;
 use bulkhead::supervise::Factory;
-use bulkhead::{ConnectOptions, Fault, ListenOptions, ListenerId, Options, Stack};
+use bulkhead::{ConnectOptions, Fault, ListenOptions, ListenerId, Options, Stack, StreamId};
 use bulkhead_wit::{Endpoint, Setting, Time, limits};
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -61,26 +61,41 @@ pub struct Tally {
     pub connections: usize,
     /// Connections that were lost.
     pub lost: usize,
-    /// Bytes that were to be carried, and were read in order, without an error, both ways.
+    /// Bytes that were read without an error, both ways.
     pub bytes: u64,
+    /// Of these, those that are not what was written at that place.
+    pub altered: u64,
+    /// Bytes that were missing at the end of streams that ended well.
+    pub missing: u64,
     /// From the moment a fault was found to that when the module was ready again, each recovery.
     pub took: Vec<Duration>,
-    /// CPU time that the module had used up when a budget ended it.
-    pub detected: Vec<Duration>,
+    /// How long each step that failed had been running when that was found.
+    pub found_after: Vec<Duration>,
+    /// CPU time that the module had used up when a budget ended it, from the first look at it on.
+    pub used: Vec<Duration>,
     /// Everything was carried that was not lost.
     pub is_done: bool,
 }
 
 impl Tally {
-    /// A quantile of the recoveries' times.
+    /// Whether nothing was lost or altered, and everything carried.
     #[must_use]
-    pub fn quantile(&self, share: f64) -> Duration {
-        let mut sorted = self.took.clone();
-        sorted.sort_unstable();
-        let last = sorted.len().saturating_sub(1);
-        sorted.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
+    pub fn is_whole(&self) -> bool {
+        self.is_done && (self.lost, self.altered, self.missing) == (0, 0, 0)
     }
 }
+
+/// A quantile of some times.
+#[must_use]
+pub fn quantile(times: &[Duration], share: f64) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
+}
+
+/// Turns between two looks at all connections: in the others only those are served of which there is news.
+const SWEEP: u64 = 256;
 
 /// How a load is made.
 #[derive(Clone, Copy, Debug)]
@@ -165,7 +180,11 @@ pub struct Arena {
     load: Load,
     listener: ListenerId,
     clients: Vec<(Transfer, bool)>,
-    servers: HashMap<u16, (Transfer, bool)>,
+    servers: Vec<(Transfer, bool)>,
+    /// Where a stream stands in these lists.
+    of_client: HashMap<StreamId, usize>,
+    of_server: HashMap<StreamId, usize>,
+    turns: u64,
     now: Time,
     seen: u64,
     highest: HashMap<u16, u32>,
@@ -200,7 +219,10 @@ impl Arena {
             load,
             listener,
             clients: Vec::new(),
-            servers: HashMap::new(),
+            servers: Vec::new(),
+            of_client: HashMap::new(),
+            of_server: HashMap::new(),
+            turns: 0,
             now: 0,
             seen: 0,
             highest: HashMap::new(),
@@ -210,6 +232,7 @@ impl Arena {
         arena.turn();
         for number in 0..load.connections as u64 {
             let stream = arena.client.connect(at, ConnectOptions::default()).expect("a place");
+            arena.of_client.insert(stream, arena.clients.len());
             arena.clients.push((Transfer::new(stream, (number, load.bytes), (!number, load.bytes)), false));
         }
         arena
@@ -230,7 +253,6 @@ impl Arena {
         // A module that is given up is told to everybody by its streams.
         let _ = self.server.turn(self.now, &mut self.ends.0);
         self.note_incidents();
-        while self.client.next_ready().is_some() || self.server.next_ready().is_some() {}
     }
 
     fn note_incidents(&mut self) {
@@ -241,52 +263,82 @@ impl Arena {
             if incident.recovered {
                 self.tally.took.push(incident.took);
             }
+            self.tally.found_after.push(incident.found_after);
             if let Fault::Budget(overrun) = &*incident.fault
                 && let Budget::Cpu { used, .. } = overrun.budget
             {
-                self.tally.detected.push(used);
+                self.tally.used.push(used);
             }
         }
         (self.tally.faults, self.tally.recovered) = (figures.faults, figures.recovered);
     }
 
     /// Carries everything, at most until `limit`; says what was injected and what came of it.
-    ///
-    /// # Panics
-    /// If a byte is not the one that was written.
     #[must_use]
-    pub fn run(mut self, limit: Time) -> Tally {
+    pub fn run(self, limit: Time) -> Tally {
+        self.run_and_tell(limit, &mut |_| {})
+    }
+
+    /// The same, and tells now and then how far it is.
+    #[must_use]
+    pub fn run_and_tell(mut self, limit: Time, tell: &mut dyn FnMut(&Tally)) -> Tally {
         while self.now < limit && !self.tally.is_done {
             self.turn();
-            while let Ok(accepted) = self.server.accept(self.listener) {
-                let number = self.clients.iter().position(|(client, _)| {
-                    self.client
-                        .ends(client.stream)
-                        .is_some_and(|(local, _)| local.port == accepted.remote.port)
-                });
-                let Some(number) = number.map(|number| number as u64) else { continue };
-                let bytes = self.load.bytes;
-                let transfer = Transfer::new(accepted.stream, (!number, bytes), (number, bytes));
-                self.servers.insert(accepted.remote.port, (transfer, false));
+            self.accept();
+            self.turns += 1;
+            if self.turns.is_multiple_of(SWEEP) {
+                (0..self.clients.len()).for_each(|number| self.serve_client(number));
+                (0..self.servers.len()).for_each(|number| self.serve_server(number));
+                let is_over = |(transfer, is_lost): &(Transfer, bool)| *is_lost || transfer.is_done();
+                self.tally.is_done = self.clients.iter().all(is_over) && self.servers.iter().all(is_over);
+                tell(&self.tally);
             }
-            for (transfer, is_lost) in &mut self.clients {
-                let is_open = self.client.is_open(transfer.stream);
-                *is_lost |= is_open.is_err() && !transfer.is_done();
-                if !*is_lost && is_open.is_ok_and(|open| open) {
-                    *is_lost = transfer.pump(&mut self.client).is_err();
+            while let Some((stream, _)) = self.client.next_ready() {
+                if let Some(number) = self.of_client.get(&stream) {
+                    self.serve_client(*number);
                 }
             }
-            for (transfer, is_lost) in self.servers.values_mut() {
-                *is_lost = *is_lost || transfer.pump(&mut self.server).is_err();
+            while let Some((stream, _)) = self.server.next_ready() {
+                if let Some(number) = self.of_server.get(&stream) {
+                    self.serve_server(*number);
+                }
             }
-            let is_over = |(transfer, is_lost): &(Transfer, bool)| *is_lost || transfer.is_done();
-            self.tally.is_done = self.clients.iter().all(is_over) && self.servers.values().all(is_over);
         }
-        let ends = || self.clients.iter().chain(self.servers.values());
-        self.tally.bytes = ends().map(|(transfer, _)| transfer.read).sum();
-        let lost_at_servers = self.servers.values().filter(|(_, is_lost)| *is_lost).count();
+        let ends = || self.clients.iter().chain(&self.servers);
+        let sum = |of: fn(&Transfer) -> u64| ends().map(|(transfer, _)| of(transfer)).sum();
+        let tally = &mut self.tally;
+        (tally.bytes, tally.altered) = (sum(|end| end.read), sum(|end| end.altered));
+        tally.missing = sum(|end| end.missing);
+        let lost_at_servers = self.servers.iter().filter(|(_, is_lost)| *is_lost).count();
         let unfinished = self.clients.iter().filter(|(transfer, lost)| *lost || !transfer.is_done()).count();
-        self.tally.lost = unfinished.max(lost_at_servers);
+        tally.lost = unfinished.max(lost_at_servers);
         self.tally
+    }
+
+    fn accept(&mut self) {
+        while let Ok(accepted) = self.server.accept(self.listener) {
+            let number = self.clients.iter().position(|(client, _)| {
+                self.client.ends(client.stream).is_some_and(|(local, _)| local.port == accepted.remote.port)
+            });
+            let Some(number) = number.map(|number| number as u64) else { continue };
+            let bytes = self.load.bytes;
+            let transfer = Transfer::new(accepted.stream, (!number, bytes), (number, bytes));
+            self.of_server.insert(accepted.stream, self.servers.len());
+            self.servers.push((transfer, false));
+        }
+    }
+
+    fn serve_client(&mut self, number: usize) {
+        let (transfer, is_lost) = &mut self.clients[number];
+        let is_open = self.client.is_open(transfer.stream);
+        *is_lost |= is_open.is_err() && !transfer.is_done();
+        if !*is_lost && is_open.is_ok_and(|open| open) {
+            *is_lost = transfer.pump(&mut self.client).is_err();
+        }
+    }
+
+    fn serve_server(&mut self, number: usize) {
+        let (transfer, is_lost) = &mut self.servers[number];
+        *is_lost = *is_lost || transfer.pump(&mut self.server).is_err();
     }
 }

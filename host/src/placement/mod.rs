@@ -31,6 +31,10 @@ pub trait Instance: Send {
     /// How the module failed.
     fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<(), Fault>;
 
+    /// Steps have so much CPU time from now on, in nanoseconds, in place of [`STEP_CPU`](bulkhead_wit::limits::STEP_CPU). Where
+    /// steps have no budget, or are watched from afar, nothing changes.
+    fn limit_steps(&mut self, _cpu: Time) {}
+
     /// The whole state, in the module's canonical form; at most [`SAVE`](bulkhead_wit::limits::SAVE) bytes.
     ///
     /// # Errors

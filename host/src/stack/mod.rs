@@ -137,6 +137,8 @@ pub struct Stack {
     pub(crate) recorder: Recorder,
     /// What the steps of instances that are gone have cost.
     pub(crate) former_cost: StepCost,
+    /// Module time before the step that was begun last.
+    pub(crate) step_from: Time,
     pub(crate) companion: Option<Companion>,
     pub(crate) supervisor: Supervisor,
 }
@@ -190,6 +192,7 @@ impl Stack {
             totals: Totals::default(),
             former_cost: StepCost::default(),
             recorder,
+            step_from: 0,
             companion: None,
             supervisor: Supervisor::default(),
         }

@@ -47,6 +47,8 @@ pub struct Incident {
     pub recovered: bool,
     /// What was left out of the step that failed, in words.
     pub left_out: Vec<String>,
+    /// How long the step had been running when it was found to fail, on the wall; nothing where it was not a step.
+    pub found_after: Duration,
     /// From the moment when the fault was found until the module was ready again.
     pub took: Duration,
 }
@@ -189,6 +191,7 @@ impl Stack {
             restarted: false,
             recovered: false,
             left_out: Vec::new(),
+            found_after: Duration::ZERO,
             took: Duration::ZERO,
         }
     }
@@ -203,6 +206,10 @@ impl Stack {
             return self.fail(fault);
         }
         let from = Instant::now();
+        let found_after = match self.recorder.is_under_way() {
+            true => Duration::from_nanos(self.instance.cost().wall_ns.saturating_sub(self.step_from)),
+            false => Duration::ZERO,
+        };
         let fault = Arc::new(fault);
         self.recorder.fault(&fault, &self.outputs);
         let evidence = self.evidence();
@@ -218,7 +225,8 @@ impl Stack {
                     fault.report()
                 );
                 let incident = self.incident(&fault);
-                let mended = Incident { restarted: true, recovered: true, left_out, took, ..incident };
+                let mended =
+                    Incident { restarted: true, recovered: true, left_out, found_after, took, ..incident };
                 self.conclude(Incident { streams: dropped, ..mended }, evidence);
                 Ok(())
             }

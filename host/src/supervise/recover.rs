@@ -33,6 +33,8 @@ use std::sync::Arc;
 
 /// Instances that one recovery may use up: the failed step may have several inputs that kill.
 const ATTEMPTS: usize = 16;
+/// CPU time that one segment may take after a step has taken too long, in nanoseconds: a thousand times what one takes.
+const SEGMENT_CPU: Time = 2 * limits::MILLISECOND;
 /// Recoveries within [`RATION`]; the next fault in it is followed by a restart.
 const RECOVERIES: usize = 50;
 /// The time in which recoveries are counted.
@@ -205,7 +207,12 @@ impl Stack {
                 self.datagrams.bring_forward(*number);
             }
             redo.fill(at, &part, &mut self.batch, &mut self.arrived);
-            if let Err(fault) = self.attempt(device) {
+            // A step was too long: what makes it so takes longer than any segment should, and need not take all of it again.
+            let is_hurried = matches!(**fault, Fault::Budget(_)) && matches!(part, Part::Segment(_));
+            self.instance.limit_steps(if is_hurried { SEGMENT_CPU } else { limits::STEP_CPU });
+            let done = self.attempt(device);
+            self.instance.limit_steps(limits::STEP_CPU);
+            if let Err(fault) = done {
                 self.recorder.fault(&fault, &self.outputs);
                 return Some((part, Arc::new(fault)));
             }

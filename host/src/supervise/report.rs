@@ -10,6 +10,8 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,6 +31,7 @@ const PREFIX: &str = "fault-";
 #[derive(Debug)]
 pub struct Reporter {
     sender: Option<SyncSender<Report>>,
+    written: Arc<AtomicU64>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -48,10 +51,18 @@ impl Reporter {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let (sender, receiver) = sync_channel(WAITING);
         let folder = folder.to_owned();
+        let written = Arc::<AtomicU64>::default();
+        let count = Arc::clone(&written);
         let writer = std::thread::Builder::new()
             .name("bulkhead-reports".into())
-            .spawn(move || write_all(&folder, &receiver))?;
-        Ok(Self { sender: Some(sender), writer: Some(writer) })
+            .spawn(move || write_all(&folder, &receiver, &count))?;
+        Ok(Self { sender: Some(sender), written, writer: Some(writer) })
+    }
+
+    /// Counts the reports that were written, also after it is dropped.
+    #[must_use]
+    pub fn written(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.written)
     }
 
     pub(super) fn report(&self, incident: &Incident, header: &Header, recording: Option<Snapshot>) {
@@ -72,11 +83,14 @@ impl Drop for Reporter {
     }
 }
 
-fn write_all(folder: &Path, reports: &Receiver<Report>) {
+fn write_all(folder: &Path, reports: &Receiver<Report>, written: &AtomicU64) {
     for (number, report) in (0_u32..).zip(reports) {
         let result = write_one(folder, number, report).and_then(|()| tidy(folder));
-        if let Err(error) = result {
-            tracing::warn!(%error, folder = %folder.display(), "a fault's report cannot be written");
+        match result {
+            Ok(()) => _ = written.fetch_add(1, Ordering::Relaxed),
+            Err(error) => {
+                tracing::warn!(%error, folder = %folder.display(), "a fault's report cannot be written");
+            }
         }
     }
 }

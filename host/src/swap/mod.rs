@@ -273,7 +273,7 @@ impl Stack {
     /// The same with a state of that time.
     pub(crate) fn begin_from_state(&mut self, now: Time, state: Vec<u8>) {
         self.grants = Grants::new(&self.options().config, self.description());
-        let base = Base::State { now, config: self.config_of_load(), state };
+        let base = Base::State { now, config: self.config_of_load(), state: Arc::new(state) };
         self.recorder.begin(Self::recording_header(&*self.instance), base, self.instance.cost().wall_ns);
     }
 

@@ -99,6 +99,8 @@ pub struct Wasm {
     /// `None` once it has failed: nothing of it is entered again.
     live: Option<Live>,
     cost: StepCost,
+    /// CPU time that a step may take.
+    step_cpu: Time,
     /// Of the module's file.
     hash: Option<[u8; 32]>,
 }
@@ -143,7 +145,13 @@ impl Wasm {
                     pulse,
                     panic: prepared.panic,
                 };
-                Ok(Self { description, live: Some(live), cost: StepCost::default(), hash: None })
+                Ok(Self {
+                    description,
+                    live: Some(live),
+                    cost: StepCost::default(),
+                    step_cpu: limits::STEP_CPU,
+                    hash: None,
+                })
             }
             Err(error) => Err(blame::fault(&error, &mut store, prepared.panic, TALK)),
         }
@@ -250,10 +258,14 @@ impl Instance for Wasm {
         let from = Instant::now();
         let inputs = StepInputs::new(inputs);
         lift::exchange(outputs);
-        let result = self.enter(limits::STEP_CPU, 0, |live| call_step(live, inputs));
+        let result = self.enter(self.step_cpu, 0, |live| call_step(live, inputs));
         lift::exchange(outputs);
         self.cost.add(from);
         result
+    }
+
+    fn limit_steps(&mut self, cpu: Time) {
+        self.step_cpu = cpu;
     }
 
     fn save(&mut self) -> Result<Vec<u8>, Fault> {
