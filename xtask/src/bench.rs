@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
+use crate::packages;
 use crate::privileged::{build, run_as_root};
 use crate::shell::{cargo, run, say};
 
@@ -23,4 +24,16 @@ pub(crate) fn measure(arguments: &[String]) -> anyhow::Result<()> {
     }
     say("what a stack does a second");
     run_as_root(&program, arguments).context("the benchmark")
+}
+
+/// `bulkhead gateway` beside slirp4netns and pasta, which are installed where they are missing.
+///
+/// # Errors
+/// Where something is missing that cannot be installed, or where a measurement cannot be set up.
+pub(crate) fn gateways(arguments: &[String]) -> anyhow::Result<()> {
+    packages::ensure_programs(&["slirp4netns", "pasta"], "compare gateways")?;
+    let folder = build(&["bulkhead", "bulkhead-bench"])?;
+    let program = folder.join("bulkhead").display().to_string();
+    let words = ["gateways".to_owned(), "--program".to_owned(), program];
+    run_as_root(&folder.join("bulkhead-bench"), words.iter().chain(arguments)).context("the comparison")
 }

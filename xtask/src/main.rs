@@ -40,6 +40,7 @@ const HELP: &str = "\
 cargo xtask test [--all]       set-up, guests, dependency policy, formatting, lints, every test
 cargo xtask demo               download 1 GiB from a server on the sandboxed stack, with the kernel's curl
 cargo xtask bench [--help]     throughput, latency, CPU time: this stack, the kernel's, smoltcp, in one run
+cargo xtask gateway-bench      `bulkhead gateway` beside slirp4netns and pasta, in one run (--quick, --json FILE)
 cargo xtask goodput [--quick]  goodput against loss and round trip, beside the kernel as a sender, over `bulkhead link`
 cargo xtask interop [--quick]  the stack against Linux, smoltcp, lwIP and itself, with real programs, over a link with faults
 cargo xtask conformance-page   generate docs/conformance.md: scripts, contract, packetdrill, interop
@@ -78,6 +79,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
     match command {
         "test" => test::run_all(flag(rest, "--all")?),
         "bench" => bench::measure(rest),
+        "gateway-bench" => bench::gateways(rest),
         "demo" => flag(rest, "").and_then(|_| demo::show()),
         // What `demo` starts by sudo.
         "demo-as-root" => match rest {

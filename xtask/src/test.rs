@@ -52,7 +52,7 @@ pub(crate) fn run_all(all: bool) -> anyhow::Result<()> {
 
 /// What tests need that a fresh machine may not have: programs, the parts of the toolchain, the guests.
 fn set_up() -> anyhow::Result<()> {
-    packages::ensure_programs(&["ip", "curl", "iperf3"], "test against the kernel")?;
+    packages::ensure_programs(&["ip", "curl", "iperf3", "strace"], "test against the kernel")?;
     packages::ensure_programs(
         &["nginx", "openssl", "wrk", "redis-server", "redis-benchmark"],
         "test with programs that people use",

@@ -12,7 +12,7 @@ use super::address::Cidr;
 use super::compare::{COMPARE_EXAMPLES, Compare, Serve};
 use super::control::path_for;
 use super::fuzz_arguments::{FUZZ_EXAMPLES, Fuzz};
-use super::gateway::{GATEWAY_EXAMPLES, Gateway, Inside};
+use super::gateway::{GATEWAY_EXAMPLES, Gateway, Inside, SLIRP4NETNS, SLIRP4NETNS_HELP, Slirp4netns};
 use super::link_arguments::{LINK_EXAMPLES, LinkRun};
 
 const EXAMPLES: &str = "\
@@ -133,6 +133,9 @@ pub(super) enum Command {
     /// Gives any program a network through the sandboxed stack, without root
     #[command(after_help = GATEWAY_EXAMPLES)]
     Gateway(Box<Gateway>),
+    /// The gateway for tools that call slirp4netns, by its words
+    #[command(name = SLIRP4NETNS, after_help = SLIRP4NETNS_HELP)]
+    Slirp4netns(Box<Slirp4netns>),
     /// The part of the gateway that is inside
     #[command(hide = true)]
     GatewayInside(Inside),

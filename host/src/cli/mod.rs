@@ -46,7 +46,7 @@ use failure::one_line;
 
 /// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
-    let words = match config::with_file(std::env::args_os().collect()) {
+    let words = match config::with_file(gateway::by_name(std::env::args_os().collect())) {
         Ok(words) => words,
         Err(error) => {
             eprintln!("bulkhead: {}", one_line(&error));
@@ -70,7 +70,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Stat(stat) => stat::stat(&stat),
         Command::Swap(swap) => swap::swap(&swap),
         Command::Reseed(whom) => swap::reseed(&whom),
-        Command::Gateway(arguments) => gateway::gateway(&arguments),
+        Command::Gateway(arguments) => gateway::gateway(*arguments),
+        Command::Slirp4netns(words) => words.into_gateway().and_then(gateway::gateway),
         Command::GatewayInside(inside) => gateway::inside(inside),
         Command::Generate(what) => generate::generate(&what),
         Command::Check(check) => check::check(&check),

@@ -6,16 +6,20 @@
 //! - `policy`: what may be reached, and where on the host's side it is;
 //! - `tcp`: connect, accept, and the way of the bytes;
 //! - `udp`: flows;
+//! - `confine`: what the process gives up before it begins;
 //! - `limits`: every bound.
 
+mod confine;
 pub(crate) mod limits;
 pub(crate) mod policy;
 mod tcp;
 mod udp;
 
+pub(crate) use confine::confine;
 pub(crate) use tcp::carry;
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -64,7 +68,25 @@ pub(crate) struct Gateway {
     pub(crate) policy: Policy,
     /// Connections at a time.
     pub(crate) connections: usize,
+    /// Connections a second; 0 is no bound.
+    pub(crate) rate: u32,
+    /// The host's addresses that sockets are bound to, one a version at most; else the system chooses.
+    pub(crate) outbound: Vec<IpAddr>,
     pub(crate) counters: Counters,
+}
+
+impl Gateway {
+    /// Where a socket to `target` is bound: an address of ours, and any port.
+    fn bound_for(&self, target: SocketAddr) -> Option<SocketAddr> {
+        let ours = self.outbound.iter().find(|address| address.is_ipv4() == target.is_ipv4())?;
+        Some(SocketAddr::new(*ours, 0))
+    }
+}
+
+/// Any address of the version of `target`, and any port.
+fn anywhere(target: SocketAddr) -> SocketAddr {
+    let any = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(any, 0)
 }
 
 /// What is heard from the inside.

@@ -3,13 +3,14 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bulkhead::ListenOptions;
 use bulkhead::net::{Net, Offer, Offers, TcpStream};
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream as HostStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpSocket, TcpStream as HostStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -23,6 +24,30 @@ mod code {
     pub(super) const PROHIBITED: (u8, u8) = (13, 1);
 }
 
+/// So many a second, and as many at once.
+struct Rate {
+    a_second: u32,
+    /// What is left, in connections.
+    left: f64,
+    counted: Instant,
+}
+
+impl Rate {
+    fn new(a_second: u32, now: Instant) -> Self {
+        Self { a_second, left: f64::from(a_second), counted: now }
+    }
+
+    /// Whether one more may be begun now; 0 a second is no bound.
+    fn admits(&mut self, now: Instant) -> bool {
+        let most = f64::from(self.a_second);
+        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
+        (self.left, self.counted) = ((self.left + passed * most).min(most), now);
+        let admits = self.a_second == 0 || self.left >= 1.0;
+        self.left -= if admits { 1.0 } else { 0.0 };
+        admits
+    }
+}
+
 /// Listens to everything.
 pub(super) fn listen(net: &Net) -> io::Result<Offers> {
     let everywhere = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0);
@@ -34,9 +59,11 @@ pub(super) fn listen(net: &Net) -> io::Result<Offers> {
 /// Takes offers until the stack ends.
 pub(super) async fn serve(offers: Offers, gateway: &Arc<Gateway>) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(gateway.connections));
+    let mut rate = Rate::new(gateway.rate, Instant::now());
     loop {
         let offer = offers.next().await?;
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let place = Arc::clone(&places).try_acquire_owned();
+        let Some(place) = place.ok().filter(|_| rate.admits(Instant::now())) else {
             count(&gateway.counters.refused, 1);
             offer.reset();
             continue;
@@ -61,7 +88,7 @@ async fn one(offer: Offer, gateway: &Gateway) -> io::Result<()> {
         refuse(offer, code::PROHIBITED);
         return Ok(());
     };
-    let far = match timeout(CONNECT_TIME, HostStream::connect(target)).await {
+    let far = match timeout(CONNECT_TIME, connect(target, gateway)).await {
         Ok(Ok(far)) => far,
         failed => {
             count(&gateway.counters.failed, 1);
@@ -76,6 +103,14 @@ async fn one(offer: Offer, gateway: &Gateway) -> io::Result<()> {
     count(&gateway.counters.bytes_out, out);
     count(&gateway.counters.bytes_in, into);
     Ok(())
+}
+
+async fn connect(target: SocketAddr, gateway: &Gateway) -> io::Result<HostStream> {
+    let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(from) = gateway.bound_for(target) {
+        socket.bind(from)?;
+    }
+    socket.connect(target).await
 }
 
 /// The inside is told what the host's own socket was told.
@@ -163,5 +198,26 @@ async fn into(near: &TcpStream, far: ReadHalf<'_>) -> io::Result<usize> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn as_many_at_once_as_a_second_and_then_by_the_clock() {
+        let begin = Instant::now();
+        let mut rate = Rate::new(10, begin);
+        assert_eq!((0..20).filter(|_| rate.admits(begin)).count(), 10);
+        let later = begin + Duration::from_millis(250);
+        assert_eq!((0..20).filter(|_| rate.admits(later)).count(), 2);
+        // Silence saves up no more than a second.
+        let much_later = begin + Duration::from_secs(3600);
+        assert_eq!((0..20).filter(|_| rate.admits(much_later)).count(), 10);
+        let mut unbounded = Rate::new(0, begin);
+        assert!((0..1000).all(|_| unbounded.admits(begin)));
     }
 }

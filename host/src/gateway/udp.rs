@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::limits::{DATAGRAMS, DNS_IDLE, FLOW_IDLE, FLOWS};
 use super::policy::DNS;
-use super::{Gateway, count};
+use super::{Gateway, anywhere, count};
 
 /// Who talks with whom, as the inside knows them.
 type Ends = (SocketAddr, SocketAddr);
@@ -114,9 +114,8 @@ impl Flows {
             let oldest = *oldest.0;
             self.open.remove(&oldest);
         }
-        let any: IpAddr =
-            if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = Arc::new(HostSocket::bind(SocketAddr::new(any, 0)).await?);
+        let from = self.gateway.bound_for(target).unwrap_or_else(|| anywhere(target));
+        let socket = Arc::new(HostSocket::bind(from).await?);
         socket.connect(target).await?;
         count(&self.gateway.counters.flows, 1);
         let heard = Arc::new(AtomicU64::new(now));

@@ -1,5 +1,8 @@
 //! `bulkhead gateway` with programs that know nothing of it, in a namespace that plays the host.
 
+mod confined;
+mod slirp4netns;
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
@@ -61,6 +64,15 @@ fn report(output: &Output) -> Value {
     serde_json::from_str(&text[from..]).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
+/// Says that it is over when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A web server of one file for as long as `work` lasts.
 fn serving<T: Send>(space: &Namespace, bytes: &[u8], work: impl FnOnce() -> T + Send) -> T {
     let listeners = space
@@ -93,9 +105,9 @@ fn serving<T: Send>(space: &Namespace, bytes: &[u8], work: impl FnOnce() -> T + 
                 }
             });
         }
-        let result = work();
-        is_over.store(true, Ordering::Relaxed);
-        result
+        // Also when it panics: the scope waits for its threads.
+        let _over = Over(&is_over);
+        work()
     })
 }
 

@@ -39,7 +39,7 @@ impl Device for Shared {
         while let Some(frame) = self.device.lock().unwrap().receive(pool)? {
             let mut seen = self.seen.lock().unwrap();
             *seen += 1;
-            if self.loses == 0 || *seen < 100 || *seen % self.loses != 0 {
+            if self.loses == 0 || *seen < 100 || !(*seen).is_multiple_of(self.loses) {
                 return Ok(Some(frame));
             }
         }

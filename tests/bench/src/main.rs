@@ -1,6 +1,7 @@
 //! What a stack does a second, seen from the kernel's own TCP on the other side: `cargo xtask bench`.
 //!
 //! - [`plan`]: what is measured, and on which [`subject`]s;
+//! - [`gateways`]: instead, gateways beside each other: `cargo xtask gateway-bench`;
 //! - [`server`]: the applications on every stack; a process of its own, so that its CPU time is its own;
 //! - [`smoltcp`]: the same applications as people write them over smoltcp;
 //! - `bulkhead::compare`: the applications, the client (the kernel's sockets in the peer's namespace), and the figures.
@@ -8,13 +9,15 @@
 //! All subjects are up from the beginning, each in a namespace of its own, and are measured in turns, so that what
 //! disturbs the machine disturbs all of them alike. Absolute figures do not carry over to another machine; ratios do.
 
+mod gateways;
 mod plan;
 mod server;
 mod smoltcp;
 mod subject;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use bulkhead::compare::Results;
 use clap::{Parser, Subcommand};
 
 use plan::Workload;
@@ -50,12 +53,29 @@ enum Command {
         /// The stack
         kind: Kind,
     },
+    /// Instead: `bulkhead gateway` beside slirp4netns and pasta
+    Gateways {
+        /// The program `bulkhead`
+        #[arg(long, value_name = "FILE")]
+        program: PathBuf,
+        /// Fewer and shorter repetitions
+        #[arg(long)]
+        quick: bool,
+        /// Write all figures to this file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Serve { kind }) => server::serve(kind),
+        Some(Command::Gateways { program, quick, json }) => {
+            bulkhead_namespace::end_with_input()?;
+            let results = gateways::measure(&program, if quick { 3 } else { 5 }, quick)?;
+            show(&results, json.as_deref())
+        }
         None => {
             bulkhead_namespace::end_with_input()?;
             let repetitions = if arguments.quick { 3 } else { arguments.repetitions };
@@ -69,13 +89,16 @@ fn main() -> anyhow::Result<()> {
                 repetitions: repetitions as usize,
                 is_quick: arguments.quick,
             };
-            let results = plan.run()?;
-            print!("{}", results.table());
-            if let Some(path) = arguments.json {
-                std::fs::write(&path, format!("{:#}\n", results.json()))?;
-                println!("figures in {}", path.display());
-            }
-            Ok(())
+            show(&plan.run()?, arguments.json.as_deref())
         }
     }
+}
+
+fn show(results: &Results, json: Option<&Path>) -> anyhow::Result<()> {
+    print!("{}", results.table());
+    if let Some(path) = json {
+        std::fs::write(path, format!("{:#}\n", results.json()))?;
+        println!("figures in {}", path.display());
+    }
+    Ok(())
 }

@@ -79,11 +79,7 @@ impl Subject {
         let name = kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let mut command = own.as_ref().unwrap_or(&peer).command(std::env::current_exe()?);
         let mut child = command.args(["serve", &name]).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("its output")?).read_line(&mut line)?;
-        if line.trim() != "ready" {
-            bail!("{}: does not serve", kind.name());
-        }
+        wait_ready(&mut child).with_context(|| kind.name())?;
         Ok(Self { kind, peer, child, _own: own })
     }
 
@@ -118,6 +114,16 @@ impl Drop for Subject {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until a server that was started says that it serves.
+pub(crate) fn wait_ready(child: &mut Child) -> anyhow::Result<()> {
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().context("its output")?).read_line(&mut line)?;
+    if line.trim() != "ready" {
+        bail!("does not serve");
+    }
+    Ok(())
 }
 
 /// A second namespace, joined to the peer's.

@@ -1,13 +1,16 @@
 //! What can be said to the gateway.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use bulkhead_wit::Setting;
 use clap::Args;
 
-use crate::cli::arguments::Placement;
+use crate::cli::arguments::{Placement, setting};
 use crate::gateway::policy::Rule;
 
 pub(in crate::cli) const GATEWAY_EXAMPLES: &str = "\
@@ -53,8 +56,8 @@ pub(in crate::cli) struct Gateway {
     pub(super) mtu: u32,
 
     /// The IPv4 network inside: the gateway is number 2 in it, the name server 3, the inside itself 100
-    #[arg(long, value_name = "ADDRESS/24", default_value = "10.0.2.0/24", value_parser = network)]
-    pub(super) network: Ipv4Addr,
+    #[arg(long, value_name = "ADDRESS/BITS", default_value = "10.0.2.0/24")]
+    pub(super) network: Network,
 
     /// No IPv6
     #[arg(long)]
@@ -88,6 +91,10 @@ pub(in crate::cli) struct Gateway {
     #[arg(long, value_name = "COUNT", default_value_t = 4096)]
     pub(super) connections: usize,
 
+    /// Connections begun a second, and at once; more are refused. 0 is no bound
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub(super) rate: u32,
+
     /// Where the protocol modules run
     #[arg(long, value_enum, default_value_t = Placement::Wasm)]
     pub(super) placement: Placement,
@@ -96,18 +103,68 @@ pub(in crate::cli) struct Gateway {
     #[arg(long, value_name = "FILE.wasm")]
     pub(super) module: Option<PathBuf>,
 
+    /// A setting of the TCP module's, as in congestion=reno; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    pub(super) setting: Vec<Setting>,
+
     /// At the end print what was carried, as JSON on standard error
     #[arg(long)]
     pub(super) json: bool,
+
+    /// What only those say who call it by another name.
+    #[arg(skip)]
+    pub(super) caller: Caller,
 }
 
-fn network(text: &str) -> Result<Ipv4Addr, String> {
-    let wrong = || "an IPv4 network of 24 bits, such as 10.0.2.0/24".to_owned();
-    let address: Ipv4Addr = text.strip_suffix("/24").ok_or_else(wrong)?.parse().map_err(|_| wrong())?;
-    if address.octets()[3] == 0 && !address.is_loopback() && !address.is_multicast() {
-        Ok(address)
-    } else {
-        Err(wrong())
+/// What a tool says that runs the gateway as `slirp4netns`.
+#[derive(Debug, Default)]
+pub(super) struct Caller {
+    /// Written to once the network is there.
+    pub(super) ready: Option<OwnedFd>,
+    /// Its end is the gateway's.
+    pub(super) exit: Option<OwnedFd>,
+    /// The user namespace that the network namespace belongs to.
+    pub(super) user_namespace: Option<PathBuf>,
+    /// The interface gets no addresses: somebody else sees to that.
+    pub(super) is_bare: bool,
+    /// Addresses that connections and datagrams leave from.
+    pub(super) outbound: Vec<IpAddr>,
+}
+
+/// An IPv4 network, with room for the addresses that are handed out in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Network {
+    address: Ipv4Addr,
+    /// Bits, `8..=25`: number 100 is used.
+    length: u8,
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "an IPv4 network of 8 to 25 bits, such as 10.0.2.0/24".to_owned();
+        let (address, length) = text.split_once('/').ok_or_else(wrong)?;
+        let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
+        let length = length.parse().ok().filter(|length| (8..=25).contains(length)).ok_or_else(wrong)?;
+        let is_network = address.to_bits() << length == 0;
+        if is_network && !address.is_loopback() && !address.is_multicast() && !address.is_unspecified() {
+            Ok(Self { address, length })
+        } else {
+            Err(wrong())
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+impl Network {
+    fn host(self, number: u8) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() | u32::from(number))
     }
 }
 
@@ -134,28 +191,24 @@ impl FromStr for Published {
 }
 
 impl Gateway {
-    fn host(&self, number: u8) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.network.to_bits() | u32::from(number))
-    }
-
     /// The gateway's own addresses, each with its network's length in bits.
     pub(super) fn ours(&self) -> Vec<(IpAddr, u8)> {
-        self.both(self.host(2), 2)
+        self.both(self.network.host(2), 2)
     }
 
     /// The addresses inside.
     pub(super) fn inside(&self) -> Vec<(IpAddr, u8)> {
-        self.both(self.host(100), 0x100)
+        self.both(self.network.host(100), 0x100)
     }
 
     /// Where name servers answer.
     pub(super) fn name_servers(&self) -> Vec<IpAddr> {
-        if self.no_dns { Vec::new() } else { vec![self.host(3).into()] }
+        if self.no_dns { Vec::new() } else { vec![self.network.host(3).into()] }
     }
 
     fn both(&self, v4: Ipv4Addr, v6: u16) -> Vec<(IpAddr, u8)> {
         let v6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, v6);
-        let mut all = vec![(IpAddr::from(v4), 24)];
+        let mut all = vec![(IpAddr::from(v4), self.network.length)];
         if !self.no_ipv6 {
             all.push((v6.into(), 64));
         }
@@ -189,4 +242,22 @@ pub(in crate::cli) struct Inside {
     /// What is run then
     #[arg(last = true)]
     pub(super) program: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_has_room_for_number_100_and_no_bits_beyond_it() {
+        for right in ["10.0.2.0/24", "10.0.0.0/8", "192.168.128.0/25", "172.16.0.0/16"] {
+            assert!(right.parse::<Network>().is_ok(), "{right}");
+        }
+        let wrong =
+            ["10.0.2.0", "10.0.2.1/24", "10.0.2.0/26", "10.0.2.0/7", "127.0.0.0/8", "0.0.0.0/8", "fd00::/64"];
+        for wrong in wrong {
+            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
+        }
+        assert_eq!("10.0.0.0/8".parse::<Network>().unwrap().host(100), Ipv4Addr::new(10, 0, 0, 100));
+    }
 }

@@ -32,10 +32,13 @@ pub(in crate::cli) fn inside(inside: Inside) -> anyhow::Result<ExitCode> {
         name: inside.tun.clone(),
         mtu: Some(inside.mtu),
         addresses: addresses.clone(),
-        up: true,
+        // Without addresses it is somebody else who sees to it.
+        up: !addresses.is_empty(),
         multi_queue: false,
     };
-    Interface::new("lo")?.up()?;
+    if options.up {
+        Interface::new("lo")?.up()?;
+    }
     let device = OffloadTun::open(&options).map_err(|error| match error {
         DeviceError::NotPermitted { .. } => anyhow::anyhow!(
             "/dev/net/tun is closed to this user; on most systems it is open, and here root can open it with \

@@ -3,9 +3,11 @@
 mod arguments;
 mod inside;
 mod session;
+mod slirp4netns;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
@@ -15,13 +17,15 @@ use anyhow::Context as _;
 use bulkhead::net::{Builder, Net};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixStream};
 use tokio::process::Child;
 use tokio::task::JoinSet;
 
 pub(super) use arguments::{GATEWAY_EXAMPLES, Gateway, Inside};
 pub(super) use inside::inside;
+pub(super) use slirp4netns::{SLIRP4NETNS, SLIRP4NETNS_HELP, Slirp4netns, by_name};
 
+use super::arguments::Placement;
 use super::module::Module;
 use super::signals::Signals;
 use crate::gateway::limits::OFFERS;
@@ -41,10 +45,10 @@ const DRAIN: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// A line that says what to do.
-pub(super) fn gateway(arguments: &Gateway) -> anyhow::Result<ExitCode> {
+pub(super) fn gateway(mut arguments: Gateway) -> anyhow::Result<ExitCode> {
     let module = Module::of(arguments.placement, arguments.module.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let code = match runtime.block_on(served(arguments, &module)) {
+    let code = match runtime.block_on(served(&mut arguments, &module)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("bulkhead: {}", super::failure::one_line(&error));
@@ -55,7 +59,7 @@ pub(super) fn gateway(arguments: &Gateway) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-async fn served(arguments: &Gateway, module: &Module) -> anyhow::Result<ExitCode> {
+async fn served(arguments: &mut Gateway, module: &Module) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let policy = policy(arguments);
     // Ports of the host's are taken before anything is started.
@@ -72,11 +76,16 @@ async fn served(arguments: &Gateway, module: &Module) -> anyhow::Result<ExitCode
     for (address, length) in arguments.ours() {
         builder = builder.address(address, length);
     }
+    for setting in &arguments.setting {
+        builder = builder.setting(setting.key, setting.value);
+    }
     let (net, driver) = builder.build()?;
     let driving = tokio::spawn(driver.run());
     let gateway = Arc::new(gateway::Gateway {
         policy,
         connections: arguments.connections,
+        rate: arguments.rate,
+        outbound: arguments.caller.outbound.clone(),
         counters: Default::default(),
     });
     let mut carrying = JoinSet::new();
@@ -89,12 +98,22 @@ async fn served(arguments: &Gateway, module: &Module) -> anyhow::Result<ExitCode
             carrying.spawn(publish(listener, port, net.clone(), *inside));
         }
     }
+    // What stands in it is mounted by now.
+    drop(folder);
+    let exit = arguments.caller.exit.take().map(watched).transpose().context("--exit-fd")?;
+    if arguments.placement != Placement::Process {
+        // A server process that fails is followed by another, which is a program to be run.
+        gateway::confine().context("the process cannot be confined")?;
+    }
     let program = waiting.go(child).await?;
-    if program.is_none() {
+    if let Some(ready) = arguments.caller.ready.take() {
+        rustix::io::write(&ready, b"1").context("--ready-fd")?;
+    } else if program.is_none() {
         eprintln!("the namespace has its network; Ctrl-C ends it");
     }
     let code = tokio::select! {
         code = ended(program, &mut signals) => code?,
+        () = happens(exit.as_ref()) => ExitCode::SUCCESS,
         failed = carrying.join_next() => match failed {
             Some(Ok(Err(error))) => return Err(error.into()),
             _ => anyhow::bail!("the gateway has ended by itself"),
@@ -104,7 +123,6 @@ async fn served(arguments: &Gateway, module: &Module) -> anyhow::Result<ExitCode
     let summary = net.shutdown(DRAIN).await;
     // The driver has told the summary, and ends.
     let _ = driving.await;
-    drop(folder);
     if arguments.json {
         let report = json!({
             "gateway": gateway.counters.json(), "steps": summary.steps, "faults": summary.faults,
@@ -132,6 +150,20 @@ async fn ended(program: Option<Child>, signals: &mut Signals) -> anyhow::Result<
                 }
             }
         }
+    }
+}
+
+/// A descriptor to wait on, of whatever kind: the type is only there for the runtime.
+fn watched(descriptor: OwnedFd) -> io::Result<UnixStream> {
+    rustix::io::ioctl_fionbio(&descriptor, true)?;
+    UnixStream::from_std(descriptor.into())
+}
+
+/// Waits until something happens on the descriptor that ends us, if there is one.
+async fn happens(exit: Option<&UnixStream>) {
+    match exit {
+        Some(exit) => drop(exit.readable().await),
+        None => std::future::pending().await,
     }
 }
 

@@ -114,9 +114,10 @@ fn entering(gateway: &Gateway) -> anyhow::Result<Command> {
     let mut command;
     if let Some(path) = &gateway.netns {
         command = Command::new("nsenter");
-        let mut net = OsString::from("--net=");
-        net.push(path);
-        command.arg(net);
+        command.arg(named("--net=", path));
+        if let Some(path) = &gateway.caller.user_namespace {
+            command.arg(named("--user=", path)).arg("--preserve-credentials");
+        }
     } else if let Some(pid) = gateway.pid {
         command = Command::new("nsenter");
         command.arg(format!("--target={pid}")).arg("--net");
@@ -137,6 +138,12 @@ fn entering(gateway: &Gateway) -> anyhow::Result<Command> {
     Ok(command)
 }
 
+fn named(option: &str, path: &Path) -> OsString {
+    let mut word = OsString::from(option);
+    word.push(path);
+    word
+}
+
 fn words(gateway: &Gateway, socket: &Path, resolv: Option<&Path>) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec![
         "--socket".into(),
@@ -146,7 +153,8 @@ fn words(gateway: &Gateway, socket: &Path, resolv: Option<&Path>) -> Vec<OsStrin
         "--mtu".into(),
         gateway.mtu.to_string().into(),
     ];
-    for (address, length) in gateway.inside() {
+    let addresses = if gateway.caller.is_bare { Vec::new() } else { gateway.inside() };
+    for (address, length) in addresses {
         words.extend(["--address".into(), format!("{address}/{length}").into()]);
     }
     if let Some(resolv) = resolv.filter(|_| !gateway.program.is_empty()) {
