@@ -53,7 +53,7 @@ fn every_function_of_the_sockets_says_its_errors_and_what_a_dropped_future_leave
     let mut files = Vec::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src/net"), &mut files);
     let functions: Vec<Function> = files.iter().flat_map(|path| functions(path)).collect();
-    assert!(functions.len() > 150, "the sockets have moved: {} functions", functions.len());
+    assert!(functions.len() > 100, "the sockets have moved: {} functions", functions.len());
     let lacks = |function: &&Function| {
         let (said, signature) = (&function.documentation, &function.signature);
         let fails = signature.split("->").last().is_some_and(|what| what.contains("Result<"));
