@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bulkhead::net::Net;
 
-use super::{Connection, Listener, limits};
+use super::carried::Carried;
+use super::{Listener, limits};
 
 /// Opens connections.
 pub(crate) trait Connector: Clone + Send + Sync + 'static {
     /// What it gives.
-    type Stream: Connection;
+    type Stream: Carried;
 
     /// A connection to this end.
     fn connect(&self, to: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;

@@ -34,6 +34,23 @@ pub(crate) struct Counts {
 }
 
 impl Counters {
+    /// Goes on counting from there.
+    pub(crate) fn continue_from(&self, counts: Counts) {
+        for (counter, count) in [
+            (&self.accepted, counts.accepted),
+            (&self.ended, counts.ended),
+            (&self.failed, counts.failed),
+            (&self.bytes_in, counts.bytes_in),
+            (&self.bytes_out, counts.bytes_out),
+        ] {
+            counter.store(count, Relaxed);
+        }
+    }
+
+    pub(crate) fn accepted(&self) {
+        self.accepted.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn failed(&self) {
         self.failed.fetch_add(1, Relaxed);
     }
@@ -54,27 +71,39 @@ impl Counters {
 #[derive(Debug)]
 pub(crate) struct Counted<S> {
     stream: S,
+    tally: Tally,
+}
+
+/// Counts the end of a connection.
+#[derive(Debug)]
+struct Tally {
     counters: Arc<Counters>,
+    is_open: bool,
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.counters.ended.fetch_add(u64::from(self.is_open), Relaxed);
+    }
 }
 
 impl<S> Counted<S> {
-    /// Counts the connection, and from now on its bytes.
+    /// Counts the connection's bytes from now on, and its end.
     pub(crate) fn new(stream: S, counters: Arc<Counters>) -> Self {
-        counters.accepted.fetch_add(1, Relaxed);
-        Self { stream, counters }
+        Self { stream, tally: Tally { counters, is_open: true } }
+    }
+
+    /// The stream, which has not ended.
+    pub(crate) fn into_inner(mut self) -> S {
+        self.tally.is_open = false;
+        self.stream
     }
 
     fn written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = &result {
-            self.counters.bytes_out.fetch_add(*count as u64, Relaxed);
+            self.tally.counters.bytes_out.fetch_add(*count as u64, Relaxed);
         }
         result
-    }
-}
-
-impl<S> Drop for Counted<S> {
-    fn drop(&mut self) {
-        self.counters.ended.fetch_add(1, Relaxed);
     }
 }
 
@@ -87,7 +116,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let before = into.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, into);
         let count = into.filled().len().saturating_sub(before);
-        self.counters.bytes_in.fetch_add(count as u64, Relaxed);
+        self.tally.counters.bytes_in.fetch_add(count as u64, Relaxed);
         result
     }
 }

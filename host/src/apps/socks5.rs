@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::carried::Carried as _;
 use super::connect::{Connector, Target};
 use super::forward::join;
-use super::{Connection, Service, Stop, limits};
+use super::{Connection, End, Left, Service, Stop, limits};
 
 const VERSION: u8 = 5;
 const NO_AUTHENTICATION: u8 = 0;
@@ -29,7 +30,11 @@ const ADDRESS_UNKNOWN: u8 = 8;
 pub(crate) struct Socks5<C>(pub(crate) C);
 
 impl<C: Connector> Service for Socks5<C> {
-    async fn serve<S: Connection>(&self, mut stream: S, _: Stop) -> io::Result<()> {
+    /// It stands still between two bytes of a connection, but not before it is made.
+    async fn serve<S: Connection>(&self, mut stream: S, mut left: Left, stop: Stop) -> io::Result<End<S>> {
+        if let Some(far) = left.beside.pop() {
+            return join(stream, C::Stream::take_up(far)?, left, stop).await;
+        }
         let asked = tokio::time::timeout(limits::HEADER_TIME, ask(&mut stream)).await?;
         let target = match asked? {
             Ok(target) => target,
@@ -39,7 +44,7 @@ impl<C: Connector> Service for Socks5<C> {
         match target.connect(&self.0).await {
             Ok(far) => {
                 answer(&mut stream, SUCCEEDED).await?;
-                join(stream, far).await
+                join(stream, far, left, stop).await
             }
             Err(error) => {
                 tracing::info!(%target, %error, "not connected");
@@ -109,7 +114,8 @@ async fn answer(stream: &mut impl Connection, code: u8) -> io::Result<()> {
     stream.write_all(&[VERSION, code, 0, 1, 0, 0, 0, 0, 0, 0]).await
 }
 
-async fn refuse(mut stream: impl Connection, code: u8) -> io::Result<()> {
+async fn refuse<S: Connection>(mut stream: S, code: u8) -> io::Result<End<S>> {
     answer(&mut stream, code).await?;
-    stream.shutdown().await
+    stream.shutdown().await?;
+    Ok(End::Over)
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Connection, Service, Stop, drain};
+use super::{Connection, End, Left, Service, Stop, drain};
 
 /// Characters of a line, without its end.
 const LINE: usize = 72;
@@ -32,24 +32,40 @@ impl Source {
 }
 
 impl Service for Source {
-    async fn serve<S: Connection>(&self, stream: S, mut stop: Stop) -> io::Result<()> {
+    async fn serve<S: Connection>(&self, stream: S, left: Left, mut stop: Stop) -> io::Result<End<S>> {
         let (mut reading, mut writing) = tokio::io::split(stream);
+        // What it leaves is the place in the pattern.
+        let mut at = usize::try_from(left.number(0)).unwrap_or(0);
+        let mut signs = stop.clone();
         let send = async {
             loop {
+                let text = self.pattern.get(at..).filter(|text| !text.is_empty()).unwrap_or(&self.pattern);
+                let begin = self.pattern.len() - text.len();
                 tokio::select! {
                     biased;
                     () = stop.begun() => return writing.shutdown().await,
-                    result = writing.write_all(&self.pattern) => result?,
+                    count = writing.write(text) => match count? {
+                        0 => return Err(io::ErrorKind::WriteZero.into()),
+                        count => at = begin + count,
+                    },
                 }
             }
         };
         // What the peer says is dropped; its end alone is no reason to stop (it may have said all it had to say).
-        let result = tokio::try_join!(send, drain(&mut reading));
+        let both = async { tokio::try_join!(send, drain(&mut reading)) };
+        let result = tokio::select! {
+            biased;
+            () = signs.stands() => None,
+            result = both => Some(result),
+        };
         match result {
-            Ok(_) => Ok(()),
+            None => {
+                let left = Left { numbers: vec![at as u64], ..Left::default() };
+                Ok(End::Stands(reading.unsplit(writing), left))
+            }
             // How a reader of an endless stream ends it.
-            Err(error) if is_hung_up(&error) => Ok(()),
-            Err(error) => Err(error),
+            Some(Err(error)) if !is_hung_up(&error) => Err(error),
+            Some(_) => Ok(End::Over),
         }
     }
 }

@@ -3,26 +3,30 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use super::carried::{Carried as _, Rest, Standing};
 use super::connect::{Host, Target};
 use super::counted::Counters;
 use super::discard::Discard;
 use super::echo::Echo;
 use super::forward::Forward;
+use super::http::Http;
 use super::socks5::Socks5;
 use super::source::Source;
-use super::{Service, Stopper, serve};
+use super::{Service, Stop, Stopper, serve};
 
 /// An application that is being served.
 pub(super) struct Served {
     pub(super) at: SocketAddr,
     pub(super) counters: Arc<Counters>,
     pub(super) stopper: Stopper,
-    pub(super) task: JoinHandle<io::Result<()>>,
+    pub(super) task: JoinHandle<io::Result<Option<Rest<TcpListener>>>>,
+    stop: Stop,
 }
 
 pub(super) async fn served(service: impl Service) -> Served {
@@ -30,8 +34,121 @@ pub(super) async fn served(service: impl Service) -> Served {
     let at = listener.local_addr().unwrap();
     let counters = Arc::new(Counters::default());
     let (stopper, stop) = Stopper::new();
-    let task = tokio::spawn(serve(listener, Arc::new(service), Arc::clone(&counters), stop));
-    Served { at, counters, stopper, task }
+    let service =
+        serve(Rest { listener, open: Vec::new() }, Arc::new(service), Arc::clone(&counters), stop.clone());
+    Served { at, counters, stopper, task: tokio::spawn(service), stop }
+}
+
+impl Served {
+    /// Everything stands still, is taken apart as if it went to another process, and goes on there.
+    pub(super) async fn handed_on(&mut self, service: impl Service) {
+        self.stopper.stand();
+        let rest = (&mut self.task).await.unwrap().unwrap().expect("it stands");
+        let open = rest.open.into_iter().map(|Standing { stream, peer, left }| {
+            let stream = TcpStream::take_up(stream.put_aside().unwrap()).unwrap();
+            Standing { stream, peer, left }
+        });
+        let rest = Rest { open: open.collect(), ..rest };
+        self.stopper.go();
+        self.task =
+            tokio::spawn(serve(rest, Arc::new(service), Arc::clone(&self.counters), self.stop.clone()));
+    }
+}
+
+/// Sends everything, ends then or not, and reads to the end, while the service is handed on again and again.
+async fn under_hand_overs<S: Service>(
+    served: &mut Served,
+    sent: &[u8],
+    ends: bool,
+    new: impl Fn() -> S,
+) -> Vec<u8> {
+    let stream = TcpStream::connect(served.at).await.unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let copy = sent.to_vec();
+    let writer = tokio::spawn(async move {
+        writing.write_all(&copy).await.unwrap();
+        if ends {
+            writing.shutdown().await.unwrap();
+        }
+        writing
+    });
+    let reader = tokio::spawn(async move {
+        let mut got = Vec::new();
+        reading.read_to_end(&mut got).await.unwrap();
+        drop(writer.await.unwrap());
+        got
+    });
+    let mut rounds = 0;
+    while !reader.is_finished() {
+        served.handed_on(new()).await;
+        rounds += 1;
+        tokio::time::sleep(Duration::from_micros(rounds * 37 % 2000)).await;
+    }
+    assert!(rounds > 3, "{rounds} rounds");
+    reader.await.unwrap()
+}
+
+fn pattern(length: u32) -> Vec<u8> {
+    (0..length).map(|at| ((at / 7) ^ (at / 1009)) as u8).collect()
+}
+
+#[tokio::test]
+async fn echo_and_forward_go_on_elsewhere() {
+    let sent = pattern(9_000_000);
+    let mut echo = served(Echo).await;
+    assert!(under_hand_overs(&mut echo, &sent, true, || Echo).await == sent);
+    let to = target(echo.at);
+    let new = || Forward { target: to.clone(), by: Host };
+    let mut forward = served(new()).await;
+    assert!(under_hand_overs(&mut forward, &sent, true, new).await == sent);
+    let counts = forward.counters.counts();
+    assert_eq!((counts.accepted, counts.failed), (1, 0));
+    assert_eq!((counts.bytes_in, counts.bytes_out), (9_000_000, 9_000_000));
+}
+
+#[tokio::test]
+async fn source_goes_on_where_it_was() {
+    let mut served = served(Source::new()).await;
+    let mut stream = TcpStream::connect(served.at).await.unwrap();
+    let mut got = vec![0; 3_000_000];
+    for piece in got.chunks_mut(100_000) {
+        stream.read_exact(piece).await.unwrap();
+        served.handed_on(Source::new()).await;
+    }
+    for (number, line) in got.chunks_exact(74).enumerate() {
+        assert_eq!((line[0], &line[72..]), (b' ' + (number % 95) as u8, &b"\r\n"[..]));
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_stand_keeps_the_others_waiting_until_they_go() {
+    // A client that says nothing: the proxy cannot leave its handshake.
+    let served = served(Socks5(Host)).await;
+    let mut silent = TcpStream::connect(served.at).await.unwrap();
+    while served.counters.counts().accepted == 0 {
+        tokio::task::yield_now().await;
+    }
+    served.stopper.stand();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!served.task.is_finished());
+    served.stopper.go();
+    silent.write_all(&[5, 1, 0]).await.unwrap();
+    let mut chosen = [0; 2];
+    silent.read_exact(&mut chosen).await.unwrap();
+    assert_eq!(chosen, [5, 0]);
+    // And others are accepted again.
+    let mut other = TcpStream::connect(served.at).await.unwrap();
+    other.write_all(&[5, 1, 0]).await.unwrap();
+    other.read_exact(&mut chosen).await.unwrap();
+}
+
+/// Requests of one connection, of which the last is to close it: a client that ends its side has gone away, to hyper.
+pub(super) async fn http_under_hand_overs(
+    served: &mut Served,
+    request: &[u8],
+    root: &std::path::Path,
+) -> Vec<u8> {
+    under_hand_overs(served, request, false, || Http::new(root).unwrap()).await
 }
 
 #[tokio::test]

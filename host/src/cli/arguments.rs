@@ -103,6 +103,17 @@ The newcomer is compiled and rehearses with a copy of the state before anything 
 connection with the host's own numbers; if it refuses, differs or fails in its first step, nothing has changed, and if
 it fails within its next 64 steps the former module takes over again. Exit codes: 0 swapped, 1 not swapped, 2 wrong usage.";
 
+const UPGRADE_EXAMPLES: &str = "\
+Examples:
+  sudo bulkhead upgrade                           after the program's file was replaced
+  sudo bulkhead upgrade ./bulkhead --tun tun7     another file, and another instance
+
+The instance starts the new program with its own command line, gives it the device, the state of the protocol module, all
+buffers, listeners and sockets, and what its applications are about, and ends with success once the new one has said that it
+took over. If the new program refuses or fails before that, nothing has changed. Connections of echo, discard, source, http,
+forward and socks5 go along; measurements (perf, perf-to), recordings and shards do not, and are refused before anything is
+touched. Exit codes: 0 taken over, 1 not, 2 wrong usage.";
+
 /// The command by which this program becomes the server process of one more of its kind.
 pub(super) const SERVE_MODULE: &str = "serve-module";
 /// The command by which this program becomes a child of a comparison.
@@ -142,6 +153,9 @@ pub(super) enum Command {
     /// Puts another protocol module into a running instance, between two steps: no connection notices
     #[command(after_help = SWAP_EXAMPLES)]
     Swap(Swap),
+    /// Replaces the program of a running instance, with everything that it does: no connection notices
+    #[command(after_help = UPGRADE_EXAMPLES)]
+    Upgrade(Upgrade),
     /// Gives a running instance other secrets, before a recording of it is handed on: connections to come do not follow from it
     Reseed(Whom),
     /// Prints what is made of the command line: a man page, completions, a systemd unit
@@ -267,6 +281,18 @@ pub(super) struct Run {
     /// Seed of all randomness of the stack, for tests: with it, sequence numbers and ports can be foreseen
     #[arg(long, value_name = "NUMBER")]
     pub(super) seed: Option<u64>,
+
+    /// The successor of the instance at the other end of the standard input, which has started it
+    #[arg(long, hide = true)]
+    pub(super) take_over: bool,
+
+    /// The whole command line.
+    #[arg(skip)]
+    pub(super) words: Vec<OsString>,
+
+    /// The program's own file.
+    #[arg(skip)]
+    pub(super) program: Option<PathBuf>,
 }
 
 /// A running instance.
@@ -290,6 +316,17 @@ impl Whom {
     pub(super) fn path(&self) -> PathBuf {
         self.control.clone().unwrap_or_else(|| path_for(&self.tun))
     }
+}
+
+/// Which program takes over, and from whom.
+#[derive(Debug, Args)]
+pub(super) struct Upgrade {
+    /// The program that takes over; the running one's own file, as it is now, if not given
+    #[arg(value_name = "PROGRAM")]
+    pub(super) program: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) whom: Whom,
 }
 
 /// What takes over, and from whom.

@@ -3,9 +3,11 @@
 //! Whoever may open it may see every connection, so it is the owner's alone (mode 0600).
 
 use std::fs::DirBuilder;
+use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
-use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,8 @@ const ASKING: usize = 16;
 /// How long a question may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a socket that is left waits for its last answers to be read.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How long whoever asks waits.
 const PATIENCE_OF_ASKING: Duration = Duration::from_secs(60);
 
@@ -40,17 +44,57 @@ pub(super) fn path_for(tun: &str) -> PathBuf {
 #[derive(Debug)]
 pub(super) struct Control {
     path: PathBuf,
-    listener: UnixListener,
+    listener: StdListener,
+    places: Arc<Semaphore>,
+    is_left: bool,
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        // Somebody may have removed it.
-        let _ = std::fs::remove_file(&self.path);
+        if !self.is_left {
+            // Somebody may have removed it.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
 impl Control {
+    /// A socket that somebody has opened at this path.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn new(path: PathBuf, listener: StdListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { path, listener, places: Arc::new(Semaphore::new(ASKING)), is_left: false })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A second name of its descriptor.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        Ok(self.listener.try_clone()?.into())
+    }
+
+    /// It was and is somebody else's.
+    pub(super) fn forget(mut self) {
+        self.is_left = true;
+    }
+
+    /// It is somebody else's from now on, who has its descriptor. Waits a moment for those who have asked to have read their
+    /// answers.
+    pub(super) async fn leave(mut self) {
+        self.is_left = true;
+        let all = self.places.acquire_many(ASKING as u32);
+        // Whoever keeps a connection open for its next question is not waited for.
+        let _ = tokio::time::timeout(LAST_ANSWERS, all).await;
+    }
+
     /// Opens the socket, in the place of one that nobody listens on any more.
     ///
     /// # Errors
@@ -72,35 +116,48 @@ impl Control {
         }
         // Never open to others, not even for a moment.
         let before = rustix::process::umask(Mode::from_raw_mode(0o177));
-        let bound = UnixListener::bind(path);
+        let bound = StdListener::bind(path);
         rustix::process::umask(before);
         let listener = bound.with_context(|| {
             format!("cannot make the control socket {}; name another one with --control", path.display())
         })?;
-        Ok(Self { path: path.to_owned(), listener })
+        Ok(Self::new(path.to_owned(), listener)?)
     }
 
     /// Answers until it is dropped. `answer` gives what to say to a command.
-    pub(super) async fn serve(self, answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) {
-        let answer = Arc::new(answer);
-        let places = Arc::new(Semaphore::new(ASKING));
-        loop {
-            // A semaphore that is never closed gives a permit.
-            let place = Arc::clone(&places).acquire_owned().await.ok();
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let answer = Arc::clone(&answer);
-                    tokio::spawn(async move {
-                        if let Err(error) = one(stream, answer).await {
-                            tracing::debug!(%error, "a question to the control socket failed");
-                        }
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the control socket does not accept");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn serve(
+        &self,
+        answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static,
+    ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+        let listener = UnixListener::from_std(self.listener.try_clone()?)?;
+        Ok(answering(listener, Arc::new(answer), Arc::clone(&self.places)))
+    }
+}
+
+async fn answering(
+    listener: UnixListener,
+    answer: Arc<impl Fn(&str, &Value) -> Value + Send + Sync + 'static>,
+    places: Arc<Semaphore>,
+) {
+    loop {
+        // A semaphore that is never closed gives a permit.
+        let place = Arc::clone(&places).acquire_owned().await.ok();
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let answer = Arc::clone(&answer);
+                tokio::spawn(async move {
+                    if let Err(error) = one(stream, answer).await {
+                        tracing::debug!(%error, "a question to the control socket failed");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the control socket does not accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
@@ -136,14 +193,22 @@ async fn one(
 /// # Errors
 /// A line that says what to do.
 pub(super) fn ask(path: &Path, question: &Value) -> anyhow::Result<Value> {
+    ask_within(path, question, PATIENCE_OF_ASKING)
+}
+
+/// Asks a running instance what may take its time.
+///
+/// # Errors
+/// A line that says what to do.
+pub(super) fn ask_within(path: &Path, question: &Value, patience: Duration) -> anyhow::Result<Value> {
     use std::io::{BufRead as _, BufReader, Write as _};
     let mut stream = StdStream::connect(path).with_context(|| {
         format!("{}: no running instance answers here; name its interface with --tun", path.display())
     })?;
-    stream.set_read_timeout(Some(PATIENCE_OF_ASKING))?;
+    stream.set_read_timeout(Some(patience))?;
     writeln!(stream, "{question}")?;
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
+    BufReader::new(stream).read_line(&mut line).context("the instance does not answer")?;
     let said: Value = serde_json::from_str(&line).context("the instance's answer cannot be read")?;
     if let Some(error) = said["error"].as_str() {
         anyhow::bail!("the instance says: {error}");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,8 +97,10 @@ pub(super) fn text(mut said: Value) -> String {
 ///
 /// # Errors
 /// What the system says.
-pub(super) async fn listen(at: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(at).await
+pub(super) fn listen(at: SocketAddr) -> io::Result<StdListener> {
+    let listener = StdListener::bind(at)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Serves for ever.

@@ -24,15 +24,18 @@ mod link;
 mod link_arguments;
 mod metrics;
 mod module;
+mod outside;
 mod plan;
 mod ready;
 mod replay;
 mod report;
 mod run;
+mod running;
 mod signals;
 mod stacks;
 mod stat;
 mod swap;
+mod upgrade;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -53,7 +56,7 @@ pub(crate) fn main() -> ExitCode {
             return failure::code(&error);
         }
     };
-    let arguments = match Arguments::try_parse_from(words) {
+    let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are no errors; a reader that has gone away is none of ours.
@@ -66,9 +69,14 @@ pub(crate) fn main() -> ExitCode {
         if matches!(arguments.command, Command::Fuzz(_)) { LevelFilter::OFF } else { LevelFilter::WARN };
     watch(arguments.verbose, quiet);
     let result = match arguments.command {
-        Command::Run(run) => run::run(*run),
+        Command::Run(mut run) => {
+            // Where the program's file is now: it may be replaced later.
+            (run.words, run.program) = (words, std::env::current_exe().ok());
+            run::run(*run)
+        }
         Command::Stat(stat) => stat::stat(&stat),
         Command::Swap(swap) => swap::swap(&swap),
+        Command::Upgrade(whom) => upgrade::upgrade(&whom),
         Command::Reseed(whom) => swap::reseed(&whom),
         Command::Gateway(arguments) => gateway::gateway(*arguments),
         Command::Slirp4netns(words) => words.into_gateway().and_then(gateway::gateway),

@@ -1,34 +1,31 @@
 //! `bulkhead run`: applications on the sandboxed stack.
 
 use std::io::{self, IsTerminal as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use bulkhead::ListenOptions;
-use bulkhead_wit::registry::setting;
-use bulkhead_wit::{Setting, limits};
+use bulkhead_wit::limits;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::address::{Cidr, peers};
 use super::arguments::Run;
 use super::capture::Capture;
-use super::control::{Control, path_for};
 use super::device;
 use super::failure::usage;
 use super::module::Module;
 use super::plan::{Application, Kind, applications};
-use super::ready::{Ready, Start};
+use super::ready::Ready;
 use super::report::{Report, bytes, print};
+use super::running::Running;
 use super::signals::Signals;
-use super::stacks::Stacks;
+use super::stacks::{Ended, Stacks};
+use super::upgrade::{self, Asked, Predecessor};
 use super::{metrics, stat, swap};
-use crate::apps::Stopper;
 use crate::apps::counted::Counters;
 
 /// What a shell calls a program that Ctrl-C ended.
@@ -61,52 +58,58 @@ pub(super) fn run(run: Run) -> anyhow::Result<ExitCode> {
 async fn served(run: &Run, peers: &[Cidr], ready: Vec<Ready>, module: &Module) -> anyhow::Result<ExitCode> {
     // From here on a signal ends in kind.
     let mut signals = Signals::new()?;
-    let opened = device::open(run, peers)?;
-    let mut stacks = Stacks::new(run, opened.queues, module)?;
     let begun = cpu_time();
-    let (stopper, stop) = Stopper::new();
-    let (mut counted, mut on_host) = (Vec::new(), Vec::new());
-    let mut lines = banner(run, peers, module, &opened.about);
-    for one in ready {
-        let application = one.application;
-        match one.start {
-            Start::Stack(port, serve) => {
-                let local = SocketAddr::new(everywhere(&run.address), port);
-                let options = listening(run, local);
-                stacks
-                    .serve(local, options, |listener| serve(listener, stop.clone()))
-                    .with_context(|| format!("{application}: cannot listen on port {port}"))?;
-            }
-            Start::Host(serve) => {
-                let net = stacks.first().context("there is no stack")?;
-                on_host.push(serve(net, stop.clone()));
-            }
-        }
-        lines.push_str(&invitation(&application, &run.address));
-        counted.push((application.to_string(), one.counters));
-    }
-    let mut serving = stacks.start()?;
-    on_host.into_iter().for_each(|one| drop(serving.spawn(one)));
-    let _watching = watching(run, &stacks, &counted, &mut lines).await?;
+    let (mut running, about, captures) = if run.take_over {
+        let mut predecessor = Predecessor::new()?;
+        let taken = upgrade::take_over(run, ready, module, &mut predecessor);
+        let running = taken.inspect_err(|error| predecessor.fail(error))?;
+        (running, run.tun.clone(), Vec::new())
+    } else {
+        let mut opened = device::open(run, peers)?;
+        let running = Running::begin(run, ready, module, &mut opened)?;
+        (running, opened.about, opened.captures)
+    };
+    let mut lines = banner(run, peers, module, &about);
+    running.ready.iter().for_each(|one| lines.push_str(&invitation(&one.application, &run.address)));
+    let (upgrading, mut upgrades) = mpsc::channel(1);
+    let mut watching = watching(run, &running, upgrading, &mut lines)?;
     eprint!("{lines}\nCtrl-C ends.\n");
 
-    let end = tokio::select! {
-        signal = signals.next() => {
-            eprintln!("bulkhead: {signal}: ending, {} s at most; once more ends at once", run.drain.as_secs_f64());
-            stopper.stop();
-            tokio::select! {
-                () = ended(&stacks, run.drain, &mut serving) => End::Asked,
-                _ = signals.next() => End::AtOnce,
+    let end = loop {
+        tokio::select! {
+            signal = signals.next() => {
+                eprintln!("bulkhead: {signal}: ending, {} s at most; once more ends at once", run.drain.as_secs_f64());
+                running.stopper.stop();
+                break tokio::select! {
+                    () = ended(&running.stacks, run.drain, &mut running.tasks) => End::Asked,
+                    _ = signals.next() => End::AtOnce,
+                };
             }
+            Some(Asked { program, reply }) = upgrades.recv() => {
+                let done = upgrade::hand_over(run, &mut running, program).await;
+                let is_done = done.is_ok();
+                // Whoever has asked may not wait for it.
+                let _ = reply.send(done.unwrap_or_else(|error| json!({ "error": format!("{error:#}") })));
+                if is_done {
+                    watching.shutdown().await;
+                    if let Some(control) = running.outside.control.take() {
+                        control.leave().await;
+                    }
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
+            failure = failed(&mut running.tasks) => break End::Failed(failure),
         }
-        failure = failed(&mut serving) => End::Failed(failure),
     };
+    let Running { mut stacks, ready, outside, .. } = running;
     // At once means without waiting for anything, but what is left is still reset if the stack can.
     let last = tokio::time::timeout(LAST_WORDS, stacks.shutdown(Duration::ZERO)).await;
-    opened.captures.into_iter().for_each(Capture::end);
+    captures.into_iter().for_each(Capture::end);
     stacks.end_recordings();
+    drop(outside);
+    let counts = ready.iter().map(|one| (one.application.to_string(), one.counters.counts()));
     let report = Report {
-        applications: counted.into_iter().map(|(name, counters)| (name, counters.counts())).collect(),
+        applications: counts.collect(),
         stack: last.unwrap_or_else(|_| stacks.stat()),
         cpu: cpu_time().saturating_sub(begun),
         placement: module.placement(),
@@ -119,51 +122,57 @@ async fn served(run: &Run, peers: &[Cidr], ready: Vec<Ready>, module: &Module) -
     }
 }
 
-/// Answers leave at once: a head and a body are two writes, and a peer that delays its acknowledgement of the first would
-/// hold the second back for 40 ms.
-fn listening(run: &Run, local: SocketAddr) -> ListenOptions {
-    let is_said = run.setting.iter().any(|said| said.key == setting::NODELAY);
-    let nodelay = Setting { key: setting::NODELAY, value: 1 };
-    let settings = if is_said { Vec::new() } else { vec![nodelay] };
-    ListenOptions { dual_stack: local.is_ipv6(), settings, ..ListenOptions::default() }
-}
-
 type Counted = Vec<(String, Arc<Counters>)>;
 
 /// Those who look on: the control socket, figures for Prometheus, progress on a terminal. They end with what is returned.
-async fn watching(
+fn watching(
     run: &Run,
-    stacks: &Stacks,
-    counted: &Counted,
+    running: &Running,
+    upgrading: mpsc::Sender<Asked>,
     lines: &mut String,
 ) -> anyhow::Result<JoinSet<()>> {
     let mut watching = JoinSet::new();
-    let path = run.control.clone().unwrap_or_else(|| path_for(&run.tun));
-    match Control::open(&path) {
-        Ok(control) => {
-            let (stacks, counted) = (stacks.asked(), counted.clone());
-            watching.spawn(control.serve(move |command, question| match command {
-                "stat" => stat::json(&stacks, applications_json(&counted)),
-                "swap" | "shadow" | "shadow-report" => swap::answer(&stacks, command, question),
-                "reseed" => reseed(&stacks),
-                other => json!({ "error": format!("{other:?} is no command here") }),
-            }));
-        }
-        // Nobody asked for it by name: the program does without.
-        Err(error) if run.control.is_none() => tracing::info!("no control socket: {error:#}"),
-        Err(error) => return Err(error),
+    let counted = running.ready.iter().map(|one| (one.application.to_string(), Arc::clone(&one.counters)));
+    let counted: Counted = counted.collect();
+    if let Some(control) = &running.outside.control {
+        let (stacks, counted, swapping) =
+            (running.stacks.asked(), counted.clone(), Arc::clone(&running.swapping));
+        watching.spawn(control.serve(move |command, question| match command {
+            "stat" => stat::json(&stacks, applications_json(&counted)),
+            "swap" | "shadow" => {
+                let _alone = swapping.blocking_lock();
+                swap::answer(&stacks, command, question)
+            }
+            "shadow-report" => swap::answer(&stacks, command, question),
+            "reseed" => {
+                let _alone = swapping.blocking_lock();
+                reseed(&stacks)
+            }
+            "upgrade" => upgrade_asked(&upgrading, question),
+            other => json!({ "error": format!("{other:?} is no command here") }),
+        })?);
     }
-    if let Some(at) = run.metrics {
-        let listener =
-            metrics::listen(at).await.with_context(|| format!("--metrics {at}: cannot listen there"))?;
-        let stacks = stacks.asked();
+    if let (Some(at), Some(listener)) = (run.metrics, &running.outside.metrics) {
+        let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+        let stacks = running.stacks.asked();
         watching.spawn(metrics::serve(listener, move || metrics::text(stat::json(&stacks, json!([])))));
         lines.push_str(&format!("\nfigures  at http://{at}/metrics\n"));
     }
     if io::stderr().is_terminal() {
-        watching.spawn(progress(counted.clone()));
+        watching.spawn(progress(counted));
     }
     Ok(watching)
+}
+
+/// Waits, on a thread of its own, until a successor has taken over or has not.
+fn upgrade_asked(upgrading: &mpsc::Sender<Asked>, question: &Value) -> Value {
+    let (reply, answer) = oneshot::channel();
+    let asked = Asked { program: question["program"].as_str().map(Into::into), reply };
+    let ending = || json!({ "error": "the instance is ending" });
+    if upgrading.blocking_send(asked).is_err() {
+        return ending();
+    }
+    answer.blocking_recv().unwrap_or_else(|_| ending())
 }
 
 /// Secrets anew in every shard.
@@ -226,28 +235,19 @@ enum End {
 /// How long the resets of a stack that is ended may take to leave.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// All of our addresses: IPv6's unspecified address stands for those of IPv4 too.
-fn everywhere(ours: &[Cidr]) -> IpAddr {
-    if ours.iter().all(|own| own.address.is_ipv4()) {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    }
-}
-
 /// Waits until an application has come to an end that nobody asked for.
-async fn failed(serving: &mut JoinSet<io::Result<()>>) -> anyhow::Error {
-    match serving.join_next().await {
-        Some(Ok(Err(error))) => anyhow::Error::new(error),
+async fn failed(tasks: &mut JoinSet<Ended>) -> anyhow::Error {
+    match tasks.join_next().await {
+        Some(Ok((_, Err(error)))) => anyhow::Error::new(error),
         Some(Err(error)) => anyhow::Error::new(error).context("an application failed"),
-        Some(Ok(Ok(()))) | None => anyhow::anyhow!("an application has ended by itself"),
+        Some(Ok((_, Ok(_)))) | None => anyhow::anyhow!("an application has ended by itself"),
     }
 }
 
 /// The applications come to their end, then the connections do; all of it takes `drain` at most.
-async fn ended(stacks: &Stacks, drain: Duration, serving: &mut JoinSet<io::Result<()>>) {
+async fn ended(stacks: &Stacks, drain: Duration, tasks: &mut JoinSet<Ended>) {
     let until = Instant::now() + drain;
-    let all = async { while serving.join_next().await.is_some() {} };
+    let all = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout_at(until, all).await.is_ok() {
         stacks.shutdown(until.saturating_duration_since(Instant::now())).await;
     }

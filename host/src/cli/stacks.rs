@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead::ListenOptions;
 use bulkhead::device::Device;
 use bulkhead::device::shard::shards;
-use bulkhead::net::{Builder, ConnectionInfo, Driver, Net, Summary, TcpListener};
+use bulkhead::net::{Builder, ConnectionInfo, Driver, Net, Summary, Taken};
 use bulkhead::supervise::Reporter;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -17,7 +16,7 @@ use super::arguments::{Run, Switch};
 use super::capture::{self, Capture};
 use super::device;
 use super::module::Module;
-use super::ready::Serving;
+use super::ready::{Place, Resting, Serving};
 
 /// The ports that modules choose from, as Linux has them.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
@@ -27,39 +26,78 @@ pub(super) struct Stacks {
     nets: Vec<Net>,
     /// What is to run beside each stack, until it is started.
     waiting: Vec<Waiting>,
+    /// Applications of the host's, which connect through the first stack.
+    beside: Vec<(Place, Serving)>,
     recordings: Vec<Capture>,
 }
 
-/// A shard that is not started yet.
+/// A stack that is not started yet.
 struct Waiting {
-    /// `None` for a stack that has a thread of its own already, and applications on ours.
-    driver: Option<Driver>,
-    serving: Vec<Serving>,
+    driver: Driver,
+    serving: Vec<(Place, Serving)>,
 }
 
+/// An application that has ended, or stands still; without a place where it was a shard's.
+pub(super) type Ended = (Option<Place>, io::Result<Option<Resting>>);
+
 impl Stacks {
-    /// Starts an instance for each queue.
+    /// Makes an instance for each queue.
     ///
     /// # Errors
     /// What the module or the system says.
     pub(super) fn new(run: &Run, queues: Vec<Box<dyn Device>>, module: &Module) -> anyhow::Result<Self> {
-        let mut stacks = Self { nets: Vec::new(), waiting: Vec::new(), recordings: Vec::new() };
-        let count = u16::try_from(queues.len()).unwrap_or(u16::MAX);
-        if count == 1 {
-            for queue in queues {
-                let builder = stacks.recorded(run, builder(run, Builder::new(queue), module))?;
-                stacks.nets.push(builder.spawn()?);
-                stacks.waiting.push(Waiting { driver: None, serving: Vec::new() });
-            }
-            return Ok(stacks);
-        }
-        for (index, shard) in (0..).zip(shards(queues, EPHEMERAL)?) {
-            let builder = builder(run, Builder::new(shard), module).shard(index, count).turns_in_calls(true);
-            let (net, driver) = stacks.recorded(run, builder)?.build()?;
-            stacks.nets.push(net);
-            stacks.waiting.push(Waiting { driver: Some(driver), serving: Vec::new() });
+        let mut stacks = Self::none();
+        for builder in stacks.builders(run, queues, module)? {
+            let (net, driver) = builder.build()?;
+            stacks.add(net, driver);
         }
         Ok(stacks)
+    }
+
+    /// Makes an instance for each queue, that takes over what a predecessor has left.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); as [`Builder::take_over`].
+    pub(super) fn take_over(
+        run: &Run,
+        queues: Vec<Box<dyn Device>>,
+        module: &Module,
+        states: &[&[u8]],
+    ) -> anyhow::Result<(Self, Vec<Taken>)> {
+        let mut stacks = Self::none();
+        let mut all = Vec::new();
+        for (builder, state) in stacks.builders(run, queues, module)?.into_iter().zip(states) {
+            let (net, driver, taken) = builder.take_over(state)?;
+            stacks.add(net, driver);
+            all.push(taken);
+        }
+        Ok((stacks, all))
+    }
+
+    const fn none() -> Self {
+        Self { nets: Vec::new(), waiting: Vec::new(), beside: Vec::new(), recordings: Vec::new() }
+    }
+
+    fn add(&mut self, net: Net, driver: Driver) {
+        self.nets.push(net);
+        self.waiting.push(Waiting { driver, serving: Vec::new() });
+    }
+
+    fn builders(
+        &mut self,
+        run: &Run,
+        queues: Vec<Box<dyn Device>>,
+        module: &Module,
+    ) -> anyhow::Result<Vec<Builder>> {
+        let count = u16::try_from(queues.len()).unwrap_or(u16::MAX);
+        let own = |queue| builder(run, Builder::new(queue), module);
+        let builders: Vec<Builder> = if count == 1 {
+            queues.into_iter().map(own).collect()
+        } else {
+            let shards = (0..).zip(shards(queues, EPHEMERAL)?);
+            shards.map(|(index, shard)| own(Box::new(shard)).shard(index, count)).collect()
+        };
+        builders.into_iter().map(|builder| self.recorded(run, builder.turns_in_calls(true))).collect()
     }
 
     /// The stack is recorded into a file of its own, and its faults are reported, if that is asked for.
@@ -82,34 +120,32 @@ impl Stacks {
         self.recordings.drain(..).for_each(Capture::end);
     }
 
-    /// An application listens in every stack.
-    ///
-    /// # Errors
-    /// As [`Net::listen_with`].
-    pub(super) fn serve(
-        &mut self,
-        local: SocketAddr,
-        options: ListenOptions,
-        serve: impl Fn(TcpListener) -> Serving,
-    ) -> io::Result<()> {
-        for (net, waiting) in self.nets.iter().zip(&mut self.waiting) {
-            waiting.serving.push(serve(net.listen_with(local, options.clone())?));
+    /// An application is to run beside its stack.
+    pub(super) fn serve(&mut self, place: Place, serving: Serving) {
+        if let Some(waiting) = self.waiting.get_mut(place.stack) {
+            waiting.serving.push((place, serving));
         }
-        Ok(())
     }
 
-    /// Applications run from here on: those of a single stack on the caller's runtime, those of a shard on its own
+    /// An application is to run on the caller's runtime.
+    pub(super) fn serve_beside(&mut self, place: Place, serving: Serving) {
+        self.beside.push((place, serving));
+    }
+
+    /// Everything runs from here on: applications of a single stack on the caller's runtime, those of a shard on its own
     /// thread. The tasks end as the applications do.
     ///
     /// # Errors
     /// What the system says to a new thread.
-    pub(super) fn start(&mut self) -> anyhow::Result<JoinSet<io::Result<()>>> {
+    pub(super) fn start(&mut self) -> anyhow::Result<JoinSet<Ended>> {
         let mut tasks = JoinSet::new();
+        let is_single = self.waiting.len() == 1;
         for (index, Waiting { driver, serving }) in self.waiting.drain(..).enumerate() {
-            let Some(driver) = driver else {
-                serving.into_iter().for_each(|serving| drop(tasks.spawn(serving)));
+            if is_single {
+                start_alone(driver)?;
+                serving.into_iter().for_each(|(place, serving)| place_task(&mut tasks, place, serving));
                 continue;
-            };
+            }
             let (tell_end, end) = oneshot::channel();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             std::thread::Builder::new()
@@ -120,19 +156,21 @@ impl Stacks {
                 })
                 .context("cannot start a thread for a shard")?;
             // A thread that panicked says nothing.
-            tasks.spawn(async { end.await.unwrap_or_else(|_| Err(io::Error::other("a shard has failed"))) });
+            let ended = async { end.await.unwrap_or_else(|_| Err(io::Error::other("a shard has failed"))) };
+            tasks.spawn(async { (None, ended.await.map(|()| None)) });
         }
+        self.beside.drain(..).for_each(|(place, serving)| place_task(&mut tasks, place, serving));
         Ok(tasks)
+    }
+
+    /// Each stack.
+    pub(super) fn nets(&self) -> &[Net] {
+        &self.nets
     }
 
     /// For somebody who asks them.
     pub(super) fn asked(&self) -> Asked {
         Asked { nets: self.nets.clone() }
-    }
-
-    /// The stack that applications of the host's connect through.
-    pub(super) fn first(&self) -> Option<Net> {
-        self.nets.first().cloned()
     }
 
     /// Ends all of them in kind, as [`Net::shutdown`] does.
@@ -191,14 +229,34 @@ fn added(all: Option<Summary>, one: Option<Summary>) -> Option<Summary> {
     }
 }
 
+/// An application of a single stack, as a task.
+pub(super) fn place_task(tasks: &mut JoinSet<Ended>, place: Place, serving: Serving) {
+    tasks.spawn(async move { (Some(place), serving.await) });
+}
+
+/// A single stack has a thread of its own, and its applications have not.
+fn start_alone(driver: Driver) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let work = move || {
+        if let Err(error) = runtime.block_on(driver.run()) {
+            tracing::error!(%error, "the driver cannot wait on its device");
+        }
+    };
+    std::thread::Builder::new()
+        .name("bulkhead".into())
+        .spawn(work)
+        .context("cannot start a thread for the stack")?;
+    Ok(())
+}
+
 /// A shard's thread: applications and stack take turns on it.
-async fn shard(driver: Driver, serving: Vec<Serving>, end: oneshot::Sender<io::Result<()>>) {
+async fn shard(driver: Driver, serving: Vec<(Place, Serving)>, end: oneshot::Sender<io::Result<()>>) {
     let driving = tokio::spawn(driver.run());
     let mut tasks = JoinSet::new();
-    serving.into_iter().for_each(|serving| drop(tasks.spawn(serving)));
+    serving.into_iter().for_each(|(_, serving)| drop(tasks.spawn(serving)));
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
-        result = ended.unwrap_or_else(|error| Err(io::Error::other(error)));
+        result = ended.unwrap_or_else(|error| Err(io::Error::other(error))).map(drop);
         if result.is_err() {
             break;
         }

@@ -21,7 +21,7 @@ use bulkhead_wit::Time;
 use crate::frame::{Frame, FramePool};
 
 #[cfg(feature = "tun")]
-mod adopted;
+pub mod adopted;
 #[cfg(feature = "tun")]
 mod error;
 #[cfg(feature = "tun")]

@@ -94,6 +94,11 @@ impl Tun {
         Ok(Self { file, link: KernelSide::configure(interface, options)? })
     }
 
+    /// One that is open already.
+    pub(crate) const fn with_file(file: File, link: KernelSide) -> Self {
+        Self { file, link }
+    }
+
     /// The kernel's side of it.
     #[must_use]
     pub const fn interface(&self) -> &Interface {

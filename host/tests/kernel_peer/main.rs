@@ -10,6 +10,8 @@ mod ending;
 mod faults;
 mod link;
 mod recording;
+mod reseed;
 mod server;
 mod swap;
 mod traffic;
+mod upgrade;

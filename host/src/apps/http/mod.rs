@@ -3,22 +3,26 @@
 //! - `resolve`: a path of a request to an open file, and never one outside of the directory;
 //! - `conditions`: ranges and validators (RFC 9110 13 and 14);
 //! - `body`: files in pieces, with bounded memory;
-//! - `listing`: a directory as a page.
+//! - `listing`: a directory as a page;
+//! - `stand`: connections that stand still in the middle of a response.
 
 mod body;
 mod conditions;
 mod content;
 mod listing;
 mod resolve;
+mod stand;
 #[cfg(test)]
 mod tests;
 
 use std::convert::Infallible;
 use std::fs::File;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::path::Path;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::SystemTime;
 
 use hyper::body::Incoming;
@@ -27,11 +31,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt as _;
 
-use super::{Connection, Service, Stop, limits};
+use super::{Connection, End, Left, Service, Stop, limits};
 use body::{Content, FileBody};
 use conditions::{Selection, Validators};
 use resolve::{Found, Refusal, Root};
+use stand::{Debt, Gate, Paid, Progress};
 
 type Answer = Response<Content>;
 
@@ -52,27 +58,63 @@ impl Http {
 }
 
 impl Service for Http {
-    async fn serve<S: Connection>(&self, stream: S, mut stop: Stop) -> io::Result<()> {
-        let root = &self.root;
+    async fn serve<S: Connection>(&self, mut stream: S, left: Left, mut stop: Stop) -> io::Result<End<S>> {
+        let before = match Debt::new(left)?.pay(&mut stream, &mut stop).await? {
+            Paid::All(before) => before,
+            Paid::Last => return Ok(End::Over),
+            Paid::Stands(left) => return Ok(End::Stands(stream, left)),
+        };
+        let (root, progress) = (&self.root, Progress::new());
         let service = service_fn(|request| {
-            let root = Arc::clone(root);
-            async move { Ok::<_, Infallible>(answer(root, &request).await) }
+            let (root, progress) = (Arc::clone(root), progress.clone());
+            async move {
+                progress.begins(&request);
+                let mut answer = answer(root, &request).await;
+                answer.body_mut().follow(&progress);
+                progress.answered();
+                Ok::<_, Infallible>(answer)
+            }
         });
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits::HEADER_TIME)
             .max_buf_size(limits::HEADER_BYTES)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
+            .serve_connection(TokioIo::new(Gate::new(stream, before, progress.clone())), service);
+        let mut signs = stop.clone();
+        let stands = async {
+            signs.stands().await;
+            progress.idle().await;
+        };
         let result = tokio::select! {
-            result = connection.as_mut() => result,
+            biased;
+            () = stands => None,
+            result = &mut connection => Some(result),
             () = stop.begun() => {
                 // The response on its way is finished, then the connection.
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                Pin::new(&mut connection).graceful_shutdown();
+                Some((&mut connection).await)
             }
         };
-        result.map_err(io::Error::other)
+        if let Some(result) = result {
+            return result.map(|()| End::Over).map_err(io::Error::other);
+        }
+        progress.stand();
+        // Everything that is made already goes into what is left. A request that had arrived with the last one may be read yet.
+        let last = poll_fn(|context| match Pin::new(&mut connection).poll(context) {
+            Poll::Pending if progress.is_answering() => Poll::Pending,
+            Poll::Pending => Poll::Ready(Ok(false)),
+            Poll::Ready(result) => Poll::Ready(result.map(|()| true)),
+        });
+        let is_over = last.await.map_err(io::Error::other)?;
+        let parts = connection.into_parts();
+        let (mut stream, read) = parts.io.into_inner().into_parts(&parts.read_buf);
+        match progress.left(&read, is_over) {
+            Some(left) => Ok(End::Stands(stream, left)),
+            None => {
+                stream.shutdown().await?;
+                Ok(End::Over)
+            }
+        }
     }
 }
 
@@ -152,7 +194,7 @@ fn send_file(file: File, names: &[Vec<u8>], method: &Method, headers: &HeaderMap
             return Ok(answer);
         }
     };
-    let mut answer = Response::new(Content::File(FileBody::new(file, first, length)?));
+    let mut answer = Response::new(Content::File(FileBody::new(file, first, length)));
     *answer.status_mut() = status;
     if status == StatusCode::PARTIAL_CONTENT {
         let range = format!("bytes {first}-{}/{size}", first + length.saturating_sub(1));

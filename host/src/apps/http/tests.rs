@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::Http;
 use crate::apps::limits;
-use crate::apps::tests::{Served, served};
+use crate::apps::tests::{Served, http_under_hand_overs, served};
 
 /// A folder that is gone after the test.
 pub(super) struct Folder(PathBuf);
@@ -220,4 +220,59 @@ async fn the_end_waits_for_the_response_on_its_way() {
     drop((idle, stream));
     served.task.await.unwrap().unwrap();
     assert_eq!(served.counters.counts().accepted, 2);
+}
+
+/// The responses of a connection, one after the other, by their lengths.
+fn cut(mut all: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    let mut found = Vec::new();
+    while !all.is_empty() {
+        let end = all.windows(4).position(|part| part == b"\r\n\r\n").expect("a header");
+        let header = String::from_utf8(all[..end].to_vec()).unwrap().to_lowercase();
+        let length = header.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length: usize = length.unwrap().parse().unwrap();
+        let status = header.split(' ').nth(1).unwrap().parse().unwrap();
+        found.push((status, all[end + 4..end + 4 + length].to_vec()));
+        all = &all[end + 4 + length..];
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_download_goes_on_elsewhere_and_so_do_the_requests_behind_it() {
+    let (folder, mut served) = site("stand").await;
+    let root = folder.path().join("root");
+    let large = bytes(40 * limits::FILE_PIECE + 5);
+    std::fs::write(root.join("large"), &large).unwrap();
+    let ask = |what: &str, more: &str| format!("GET {what} HTTP/1.1\r\nhost: here\r\n{more}\r\n");
+    // All requests at once: the later ones wait in the server.
+    let requests = [
+        ask("/large", ""),
+        ask("/nowhere", ""),
+        ask("/large", "range: bytes=1000-5000999\r\n"),
+        ask("/home/", ""),
+        ask("/large", "connection: close\r\n"),
+    ];
+    let all = http_under_hand_overs(&mut served, requests.concat().as_bytes(), &root).await;
+    let found = cut(&all);
+    let status: Vec<u16> = found.iter().map(|(status, _)| *status).collect();
+    assert_eq!(status, [200, 404, 206, 200, 200]);
+    assert!(found[0].1 == large && found[4].1 == large);
+    assert!(found[2].1 == large[1000..5_001_000]);
+    assert_eq!(found[3].1, b"<p>home</p>");
+    assert_eq!(served.counters.counts().failed, 0);
+}
+
+#[tokio::test]
+async fn half_a_request_goes_on_elsewhere() {
+    let (folder, mut served) = site("half").await;
+    let root = folder.path().join("root");
+    let mut stream = TcpStream::connect(served.at).await.unwrap();
+    for piece in ["GET /home/ind", "ex.html HTTP/1.1\r\nho", "st: here\r\nconnection: close\r\n", "\r\n"] {
+        stream.write_all(piece.as_bytes()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        served.handed_on(Http::new(&root).unwrap()).await;
+    }
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).await.unwrap();
+    assert_eq!(cut(&all), [(200, b"<p>home</p>".to_vec())]);
 }

@@ -13,7 +13,7 @@ use super::{
     COOKIE, CREATE_STREAMS, DISPLAY_RESULTS, EXCHANGE_RESULTS, Gauge, IPERF_DONE, PARAM_EXCHANGE, Plan,
     Stream, TEST_END, TEST_RUNNING, TEST_START, invalid, read_json, receive, results, send, write_json,
 };
-use crate::apps::{Connection, Service, Stop, limits};
+use crate::apps::{Connection, End, Left, Service, Stop, limits};
 
 type Cookie = [u8; COOKIE];
 
@@ -37,17 +37,18 @@ impl Drop for Registered<'_> {
 }
 
 impl Service for Perf {
-    async fn serve<S: Connection>(&self, mut stream: S, mut stop: Stop) -> io::Result<()> {
+    /// A test does not stand still: its streams belong together.
+    async fn serve<S: Connection>(&self, mut stream: S, _: Left, mut stop: Stop) -> io::Result<End<S>> {
         let mut cookie = [0; COOKIE];
         tokio::time::timeout(limits::HEADER_TIME, stream.read_exact(&mut cookie)).await??;
         let test = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).get(&cookie).cloned();
         if let Some(test) = test {
             let ended = || invalid("its test has all of its streams already");
-            return test.try_send(Box::new(stream)).map_err(|_| ended());
+            return test.try_send(Box::new(stream)).map(|()| End::Over).map_err(|_| ended());
         }
         tokio::select! {
-            result = self.test(stream, cookie) => result,
-            () = stop.begun() => Ok(()),
+            result = self.test(stream, cookie) => result.map(|()| End::Over),
+            () = stop.begun() => Ok(End::Over),
         }
     }
 }
