@@ -105,6 +105,7 @@ pub mod inspect;
 pub mod join;
 #[cfg(feature = "net")]
 pub mod net;
+pub mod payload;
 pub mod placement;
 pub mod record;
 pub mod split;

@@ -11,8 +11,9 @@
 
 use crate::device::Device;
 use crate::fault::Fault;
+use crate::frame::FrameSlice;
 use crate::inspect::{self, Step};
-use crate::split::Split;
+use crate::split::{Arrived, Split};
 use crate::stack::Stack;
 use bulkhead_wit::{Room, Source, Target, Time, limits};
 use std::sync::Arc;
@@ -98,7 +99,8 @@ impl Stack {
             let Some(frame) = device.steer(frame) else { continue };
             self.drops += u64::from(self.split.split(frame, &mut self.batch, &mut self.arrived).is_err());
         }
-        while self.batch.segments.len() < BATCH && Split::has_room(&self.batch) {
+        let most = if self.instance.has_payload() { limits::ARRIVING } else { BATCH };
+        while self.batch.segments.len() < most && Split::has_room(&self.batch) {
             match device.receive(&mut self.pool) {
                 Ok(Some(frame)) => self.admit(frame),
                 Ok(None) => return false,
@@ -125,12 +127,18 @@ impl Stack {
     /// Record, step, inspect, and carry out: after a fault nothing has changed but the instance.
     pub(crate) fn attempt(&mut self, device: &mut dyn Device) -> Result<(), Fault> {
         let inputs = self.batch.inputs();
-        self.recorder.step(&inputs);
+        self.staged.clear();
         self.step_from = self.instance.cost().wall_ns;
-        self.instance.step(&inputs, &mut self.outputs)?;
-        let step = Step { inputs, arrived: &self.arrived, grants: &self.grants };
+        if self.instance.has_payload() {
+            self.step_at_desk()?;
+        } else {
+            self.recorder.step(&inputs);
+            self.instance.step(&inputs, &mut self.outputs)?;
+        }
+        let inputs = self.batch.inputs();
+        let step = Step { inputs, arrived: &self.arrived, staged: &self.staged, grants: &self.grants };
         inspect::inspect(&mut self.ledgers, &mut self.holds, &step, &self.outputs).map_err(Fault::Broken)?;
-        self.recorder.outputs(&self.outputs);
+        self.recorder.outputs(&self.outputs, &self.staged);
         self.accompany();
         self.deadline = self.outputs.deadline;
         self.unfinished = self.outputs.unfinished;
@@ -159,9 +167,9 @@ impl Stack {
         // A slow reader must not hold all buffers that frames arrive in.
         let keep = !self.pool.is_pressed();
         for place in &outputs.places {
-            let Some(arrived) = self.arrived.get(place.segment as usize) else { continue };
-            let from = place.skip as usize;
-            let payload = arrived.payload.slice(from..from + place.length as usize);
+            let (number, from) = (place.segment as usize, place.skip as usize);
+            let Some(payload) = named((&self.arrived, &self.staged), place.source, number) else { continue };
+            let payload = payload.slice(from..from + place.length as usize);
             match place.target {
                 Target::Stream => {
                     let index = self.ledgers.last_of(bulkhead_wit::Handle(place.of));
@@ -172,14 +180,15 @@ impl Stack {
                     }
                 }
                 Target::Hold => {
-                    let header = self.batch.segments.get(place.segment as usize).and_then(|segment| {
+                    let header = self.batch.segments.get(number).and_then(|segment| {
                         let from = segment.header as usize;
                         self.batch.headers.get(from..from + usize::from(segment.header_length))
                     });
                     self.hold_bytes.place(place.of, place.at, header.unwrap_or_default(), &payload);
                 }
                 Target::Datagram => {
-                    let size = self.batch.segments.get(place.segment as usize).map_or(1, |s| s.mss);
+                    let Some(arrived) = self.arrived.get(number) else { continue };
+                    let size = self.batch.segments.get(number).map_or(1, |s| s.mss);
                     let ends = (arrived.ends.source, arrived.ends.destination);
                     self.datagrams.place(bulkhead_wit::Handle(place.of), ends, size.into(), &payload);
                 }
@@ -201,9 +210,9 @@ impl Stack {
                         count += 1;
                     }
                 }
-                Source::Segment => {
+                Source::Segment | Source::Staged => {
                     let from = send.at as usize;
-                    let payload = self.arrived.get(send.of as usize).map(|arrived| &*arrived.payload);
+                    let payload = named((&self.arrived, &self.staged), send.source, send.of as usize);
                     let range = payload.and_then(|bytes| bytes.get(from..from + send.length as usize));
                     slices[0] = range.unwrap_or_default();
                     count = 1;
@@ -212,14 +221,19 @@ impl Stack {
                     slices[0] = self.datagrams.message(send.of);
                     count = 1;
                 }
-                // The others do not pass inspect in this world.
-                Source::Nothing | Source::Hold | Source::Staged => {}
+                // The others do not pass inspect.
+                Source::Nothing | Source::Hold => {}
             }
             if let Err(error) = self.join.join(send, &outputs.headers, &slices[..count], device) {
                 tracing::debug!(%error, "not sent");
             }
         }
     }
+}
+
+/// The payload that an output names: a segment's, or staged bytes.
+fn named<'a>(of: (&'a [Arrived], &'a [FrameSlice]), source: Source, number: usize) -> Option<&'a FrameSlice> {
+    if source == Source::Staged { of.1.get(number) } else { of.0.get(number).map(|one| &one.payload) }
 }
 
 /// Slices of one send: a datagram in the smallest blocks of a queue, and both ends.

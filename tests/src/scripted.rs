@@ -12,7 +12,7 @@ use bulkhead::{ListenOptions, ListenerId, Options, Stack, StreamError, StreamId}
 use bulkhead_wit::registry::{protocol, service};
 use bulkhead_wit::{
     Address, Config, Description, Endpoint, Event, Handle, Inputs, Mark, Module, NEVER, Opening, Outputs,
-    Place, Send as Sent, Service, Source, Summary, Time, limits,
+    Payload, Place, Send as Sent, Service, Source, Summary, Time, limits,
 };
 
 use crate::frames::{ACK, FIN, SYN, Tcp, echo_request, fragment};
@@ -53,11 +53,27 @@ pub mod arrived {
 }
 
 /// What the module does in one step.
-type Act = Box<dyn FnOnce(&Inputs<'_>, &mut Outputs) + Send>;
+type Act = Box<dyn FnOnce(&Inputs<'_>, &mut Outputs, &mut dyn Payload) + Send>;
 type Acts = Arc<Mutex<VecDeque<Act>>>;
 
 /// A module that does what a test says; without a word, nothing.
-struct Scripted(Acts);
+struct Scripted {
+    acts: Acts,
+    has_payload: bool,
+}
+
+/// What a payload-blind module has at hand.
+struct Nothing;
+
+impl Payload for Nothing {
+    fn read(&mut self, _: Source, _: u64, _: u64, _: u32) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn stage(&mut self, _: &[u8]) -> u32 {
+        u32::MAX
+    }
+}
 
 impl Module for Scripted {
     fn describe(&self) -> Description {
@@ -72,9 +88,17 @@ impl Module for Scripted {
     }
 
     fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) {
-        let act = self.0.lock().expect("no act panics").pop_front();
+        self.step_with(inputs, outputs, &mut Nothing);
+    }
+
+    fn has_payload(&self) -> bool {
+        self.has_payload
+    }
+
+    fn step_with(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs, payload: &mut dyn Payload) {
+        let act = self.acts.lock().expect("no act panics").pop_front();
         if let Some(act) = act {
-            act(inputs, outputs);
+            act(inputs, outputs, payload);
         }
     }
 
@@ -163,8 +187,14 @@ impl Scene {
     /// Where the host does not start.
     #[must_use]
     pub fn new() -> Self {
+        Self::of_world(false)
+    }
+
+    /// A host that listens, with a module that has payload access or not.
+    fn of_world(has_payload: bool) -> Self {
         let acts = Acts::default();
-        let instance = Box::new(Native::new(Box::new(Scripted(Arc::clone(&acts)))));
+        let module = Scripted { acts: Arc::clone(&acts), has_payload };
+        let instance = Box::new(Native::new(Box::new(module)));
         let options = Options::new(std::net::IpAddr::from(OURS), 24, 1500, [1, 2, 3, 4]);
         let mut stack = Stack::new(instance, options).expect("it starts");
         let local = Endpoint::new(Address::from_v4(OURS), PORT);
@@ -191,6 +221,20 @@ impl Scene {
         &mut self,
         act: impl FnOnce(&Inputs<'_>, &mut Outputs) + Send + 'static,
     ) -> Result<(), Arc<Fault>> {
+        self.step_with(|inputs, outputs, _| act(inputs, outputs))
+    }
+
+    /// The same with payload at hand.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    ///
+    /// # Panics
+    /// As [`step`](Self::step).
+    pub fn step_with(
+        &mut self,
+        act: impl FnOnce(&Inputs<'_>, &mut Outputs, &mut dyn Payload) + Send + 'static,
+    ) -> Result<(), Arc<Fault>> {
         self.now += limits::MILLISECOND;
         self.acts.lock().expect("no act panics").push_back(Box::new(act));
         let result = self.stack.turn(self.now, &mut self.device);
@@ -214,7 +258,20 @@ impl Scene {
     /// Where an honest module is called a liar.
     #[must_use]
     pub fn ready() -> Self {
-        let mut scene = Self::new();
+        Self::new().made_ready()
+    }
+
+    /// The same with a module that has payload access.
+    ///
+    /// # Panics
+    /// As [`ready`](Self::ready).
+    #[must_use]
+    pub fn ready_with_payload() -> Self {
+        Self::of_world(true).made_ready()
+    }
+
+    fn made_ready(self) -> Self {
+        let mut scene = self;
         scene.arrive(&from_peer(1000, 0, 0, ACK).frame(b""));
         scene.arrive(&from_peer(2000, 0, 0, ACK).frame(b""));
         let open = scene.step(|_, outputs| {
@@ -250,8 +307,19 @@ impl Scene {
     ///
     /// # Panics
     /// As [`broken`](Self::broken).
-    pub fn breaks(mut self, act: impl FnOnce(&Inputs<'_>, &mut Outputs) + Send + 'static) -> Rule {
-        let fault = self.step(act).expect_err("the module broke a rule, and nobody saw it");
+    pub fn breaks(self, act: impl FnOnce(&Inputs<'_>, &mut Outputs) + Send + 'static) -> Rule {
+        self.breaks_with(|inputs, outputs, _| act(inputs, outputs))
+    }
+
+    /// The same with payload at hand.
+    ///
+    /// # Panics
+    /// As [`broken`](Self::broken).
+    pub fn breaks_with(
+        mut self,
+        act: impl FnOnce(&Inputs<'_>, &mut Outputs, &mut dyn Payload) + Send + 'static,
+    ) -> Rule {
+        let fault = self.step_with(act).expect_err("the module broke a rule, and nobody saw it");
         let rule = fault.rule().unwrap_or_else(|| panic!("{fault}"));
         assert!(fault.to_string().contains(rule.name()), "{fault}");
         assert_eq!(self.device.leaving(), 0, "something of the step was sent: {fault}");

@@ -2,8 +2,11 @@
 //! or to break down.
 
 use bulkhead::artifact::Artifact;
+use bulkhead::device::Capabilities;
+use bulkhead::device::queue::QueueDevice;
 use bulkhead::fault::{Budget, Fault, Rule};
 use bulkhead::placement::Instance;
+use bulkhead::{ListenOptions, Options, Stack};
 use bulkhead_tests::wat::{self, Wat};
 use bulkhead_wit::{
     Address, Call, Config, Endpoint, Event, Evidence, Handle, Inputs, Kind, MarkAt, Message, NEVER, Outputs,
@@ -361,4 +364,68 @@ fn a_long_computation_within_the_budget_is_left_alone() {
         assert_eq!(instance.step(&Inputs::default(), &mut outputs), Ok(()));
     }
     assert_eq!(instance.cost().steps, 50);
+}
+
+// ---- the second world
+
+const STAGE: &str =
+    "(import \"bulkhead:protocol/payload@1.0.0\" \"stage\" (func $stage (param i32 i32) (result i32)))";
+const READ: &str =
+    "(import \"bulkhead:protocol/payload@1.0.0\" \"read\" (func $read (param i32 i64 i64 i32 i32)))";
+
+fn with_payload(module: Wat, import: &str) -> Wat {
+    Wat { world: "protocol-module-with-payload", ..module }.importing(import)
+}
+
+/// What comes of a step of this module in a host.
+fn hosted(module: &Wat) -> Result<(), std::sync::Arc<Fault>> {
+    let instance = Box::new(load(module).instance().expect("an instance"));
+    let options = Options::new([10, 0, 0, 1].into(), 24, 1500, [1, 2, 3, 4]);
+    let mut stack = Stack::new(instance, options).expect("it starts");
+    stack
+        .listen(Endpoint::new(Address::from_v4([10, 0, 0, 1]), 80), ListenOptions::default())
+        .expect("a call");
+    stack.turn(0, &mut QueueDevice::new(Capabilities::plain(1500))).map(drop)
+}
+
+#[test]
+fn payload_is_read_and_staged_in_steps_only() {
+    let stages = "(drop (call $stage (i32.const 0) (i32.const 8)))";
+    let reads = format!(
+        "(call $read (i32.const 1) (i64.const 0) (i64.const 0) (i32.const 8) (i32.const {}))",
+        wat::DATA
+    );
+    for (import, call) in [(STAGE, stages), (READ, reads.as_str())] {
+        let describing = with_payload(Wat { describe: call.into(), ..Wat::default() }, import);
+        let Err(error) = Artifact::with_cache("test", &describing.component(), None) else {
+            panic!("it was described")
+        };
+        assert!(error.to_string().contains("outside of a step"), "{error}");
+        let starting = with_payload(Wat { start: call.into(), ..Wat::default() }, import);
+        let fault = load(&starting).instance().unwrap().start(&Config::default()).unwrap_err();
+        assert_eq!(fault.rule(), Some(Rule::Payload), "{fault}");
+    }
+    assert_eq!(hosted(&with_payload(Wat::step(stages), STAGE)), Ok(()));
+}
+
+#[test]
+fn payload_that_is_not_there_and_staging_without_end_are_faults_by_name() {
+    let read = |source: u32, of: u64| {
+        let to = wat::DATA;
+        let step = format!(
+            "(call $read (i32.const {source}) (i64.const {of}) (i64.const 0) (i32.const -1) (i32.const {to}))"
+        );
+        hosted(&with_payload(Wat::step(step), READ)).expect_err("a fault").rule()
+    };
+    assert_eq!(read(1, 7), Some(Rule::Handle));
+    for source in [0, 2, 3, 4, 5, 6, 255] {
+        assert_eq!(read(source, 0), Some(Rule::Payload), "source {source}");
+    }
+    let endless = "(loop $again (drop (call $stage (i32.const 0) (i32.const 1024))) (br $again))";
+    let fault = hosted(&with_payload(Wat::step(endless), STAGE)).expect_err("a fault");
+    assert_eq!(fault.rule(), Some(Rule::Counts), "{fault}");
+    // Bytes that are not in its memory.
+    let outside = "(drop (call $stage (i32.const 262140) (i32.const 8)))";
+    let fault = hosted(&with_payload(Wat::step(outside), STAGE)).expect_err("a fault");
+    assert_eq!(fault.rule(), Some(Rule::Encoding), "{fault}");
 }

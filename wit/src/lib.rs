@@ -28,6 +28,21 @@ pub use types::*;
 /// The contract's version: the package version in `bulkhead.wit`. A module is linked only if it exports exactly this.
 pub const CONTRACT: &str = "bulkhead:protocol/protocol@1.0.0";
 
+/// The [state format](Description::state_format) of a module that cannot save its state: it is never asked to, another one takes
+/// over from it by a cold swap alone, and after a fault everything that it was given is done again, or it starts afresh.
+pub const STATELESS: u32 = 0;
+
+/// The payload of a step, for a module of the second world: all that passes through here is recorded too. Bounds stand in
+/// [`limits`]; a module that exceeds one, or names what is not there, has broken the contract, and its step has no effect.
+pub trait Payload {
+    /// Bytes of a queue, segment, message or hold slot that is this step's, named as in a [`Send`]: from `at` on, fewer
+    /// than `length` where it ends before. Of a queue there is what was written and not acknowledged.
+    fn read(&mut self, source: Source, of: u64, at: u64, length: u32) -> alloc::vec::Vec<u8>;
+
+    /// Keeps bytes for this step and gives the number by which a send or place with source [`Source::Staged`] names them.
+    fn stage(&mut self, bytes: &[u8]) -> u32;
+}
+
 /// A protocol module as Rust code sees it, with or without a wall around it.
 ///
 /// Implementations are deterministic: the same `start` or `load` followed by the same steps gives the same outputs
@@ -46,7 +61,19 @@ pub trait Module {
     /// which the caller hands over [cleared](Outputs::clear).
     fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs);
 
-    /// The whole state in a canonical form: equal states give equal bytes, and saving changes nothing.
+    /// Whether it is of the second world, and its steps are to be taken by [`step_with`](Module::step_with).
+    fn has_payload(&self) -> bool {
+        false
+    }
+
+    /// One [`step`](Module::step) with payload at hand.
+    fn step_with(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs, payload: &mut dyn Payload) {
+        let _ = payload;
+        self.step(inputs, outputs);
+    }
+
+    /// The whole state in a canonical form: equal states give equal bytes, and saving changes nothing. A module with
+    /// state format 0 has none, and is not asked.
     fn save(&self) -> alloc::vec::Vec<u8>;
 
     /// Takes over from a state that [`save`](Module::save) wrote and accounts for every connection in it.

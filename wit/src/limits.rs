@@ -41,6 +41,19 @@ pub const NOTE_BYTES: usize = 256;
 /// Fields of one `info`.
 pub const INFO_FIELDS: usize = 64;
 
+// ---- what a step reads and stages, in the world with payload access
+
+/// Segments in one step, those made of fragments apart: few enough that all of their bytes can be read.
+pub const ARRIVING: usize = 16;
+/// Bytes that one step reads.
+pub const READ_BYTES: usize = 2 << 20;
+/// Reads in one step.
+pub const READS: usize = 4096;
+/// Bytes that one step stages.
+pub const STAGED_BYTES: usize = 2 << 20;
+/// Runs of bytes that one step stages.
+pub const STAGES: usize = 1024;
+
 // ---- segments and frames
 
 /// Bytes of one header: network header, its extensions, the transport header and its options.

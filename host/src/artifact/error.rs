@@ -143,7 +143,7 @@ impl fmt::Display for Problem {
             Self::Describe(fault) => write!(f, "failed when asked what it is: {fault}"),
             Self::Instance(fault) => write!(f, "failed as it was instantiated: {fault}"),
             Self::PayloadAccess => f.write_str(
-                "wants to read and write payload (it imports bulkhead:protocol/payload), which this host does not grant yet",
+                "wants to read and write payload (it imports bulkhead:protocol/payload), which nothing gives it here: the fuzzer is for payload-blind modules",
             ),
             Self::System(detail) => write!(f, "cannot be run on this machine: {}", line(detail)),
         }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use bulkhead::artifact::{Artifact, Facts};
 use bulkhead_wit::registry::{protocol, service, setting};
-use bulkhead_wit::{CONTRACT, Description, Service, limits};
+use bulkhead_wit::{CONTRACT, Description, STATELESS, Service, limits};
 use serde_json::{Value, json};
 
 use super::arguments::Inspect;
@@ -30,7 +30,8 @@ fn table(artifact: &Artifact) -> String {
     let (imports, payload) = if facts.payload_blind {
         ("nothing".to_owned(), "blind: it cannot reach a byte of application data".to_owned())
     } else {
-        let text = "reads and stages application data; endpoints are still enforced, the rest is not";
+        let text =
+            "reads application data, and may put other bytes in their place; where they go is still enforced";
         (facts.imports.join(", "), text.to_owned())
     };
     let loading = artifact.loading();
@@ -53,8 +54,8 @@ fn table(artifact: &Artifact) -> String {
             ),
         ),
         ("step time", format!("{} ms of CPU at most", limits::STEP_CPU / limits::MILLISECOND)),
-        ("state format", description.state_format.to_string()),
-        ("recovery", recovery(facts).to_owned()),
+        ("state format", state(description)),
+        ("recovery", recovery(facts, description).to_owned()),
         ("settings", settings(description).join(", ")),
         ("size", format!("{} bytes, {} of them code", facts.size, facts.code)),
         ("hash", format!("blake3:{}", facts.hash_text())),
@@ -83,7 +84,7 @@ fn json(artifact: &Artifact) -> Value {
         "bytes_per_connection": description.bytes_per_connection,
         "step_cpu_ns": limits::STEP_CPU,
         "state_format": description.state_format,
-        "recovery": recovery(facts),
+        "recovery": recovery(facts, description),
         "settings": settings(description),
         "size": facts.size,
         "code": facts.code,
@@ -91,6 +92,13 @@ fn json(artifact: &Artifact) -> Value {
         "cached": artifact.loading().cached,
         "load_ns": u64::try_from(artifact.loading().took.as_nanos()).unwrap_or(u64::MAX),
     })
+}
+
+fn state(description: &Description) -> String {
+    match description.state_format {
+        STATELESS => "none: another module takes over by a cold swap".to_owned(),
+        format => format.to_string(),
+    }
 }
 
 fn services(list: &[Service]) -> String {
@@ -130,7 +138,10 @@ fn memory(facts: &Facts) -> String {
 }
 
 /// Recovery by memory asks for one memory that does not grow, and no mutable global but the stack pointer (contract, D5).
-fn recovery(facts: &Facts) -> &'static str {
+fn recovery(facts: &Facts, description: &Description) -> &'static str {
+    if description.state_format == STATELESS {
+        return "by everything that it was given, while that is not too much; it saves no state";
+    }
     match facts.memories.as_slice() {
         [memory] if memory.most == Some(memory.least) && facts.mutable_globals <= 1 => {
             "by a copy of its memory"

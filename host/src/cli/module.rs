@@ -110,6 +110,16 @@ impl Module {
         }
     }
 
+    /// What it imports, in words.
+    pub(super) fn imports(&self) -> String {
+        match self {
+            Self::Sandboxed(artifact) if !artifact.facts().payload_blind => {
+                artifact.facts().imports.join(", ")
+            }
+            _ => "nothing".to_owned(),
+        }
+    }
+
     /// A line about it.
     pub(super) fn about(&self) -> String {
         match self {

@@ -43,7 +43,10 @@ pub(super) fn replay(replay: &Replay) -> anyhow::Result<ExitCode> {
     if header.is_redacted {
         return read_only(replay, reader, &header).with_context(|| path.to_string());
     }
-    let (mut make, about) = instances(replay, &header)?;
+    let (mut make, mut about) = instances(replay, &header)?;
+    if header.has_payload {
+        about.push_str(" (the recording holds bytes of applications)");
+    }
     let from = match replay.from {
         None => None,
         Some(step) => {
@@ -113,7 +116,7 @@ fn read_only(
             }
             Entry::Outputs(_) => steps += 1,
             Entry::Fault(failure) if replay.print => print(&format!("         ! {}\n", failure.text))?,
-            Entry::Fault(_) | Entry::Start(_) | Entry::End => {}
+            Entry::Fault(_) | Entry::Start(_) | Entry::Payload(_) | Entry::End => {}
         }
     }
     shown.end()?;

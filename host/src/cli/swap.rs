@@ -73,7 +73,7 @@ fn shadow(stacks: &Asked, question: &Value) -> anyhow::Result<Value> {
 /// What to do about it, where something can be done.
 fn advised(error: SwapError) -> anyhow::Error {
     let advice = match &error {
-        SwapError::Refused(_) | SwapError::TooLarge(_) => {
+        SwapError::Refused(_) | SwapError::Stateless(_) | SwapError::TooLarge(_) => {
             "; nothing has changed. With --cold it starts empty, and every connection is reset"
         }
         SwapError::Failed(_) => "",

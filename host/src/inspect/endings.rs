@@ -45,10 +45,8 @@ fn finished(ledgers: &mut Ledgers, step: &Step<'_>, end: &Finished) -> Result<()
     let fits =
         at == end.at as u32 && end.at >= placed && end.at <= ledger.exposed.saturating_add(limits::WINDOW);
     check(fits && ledger.finished.is_none(), Rule::Finished, || {
-        format!(
-            "{:?}: ends at {}, the FIN is at {at} (mod 2^32), placed up to {placed}, told before: {:?}",
-            ledger.handle, end.at, ledger.finished
-        )
+        let (handle, told, before) = (ledger.handle, end.at, ledger.finished);
+        format!("{handle:?}: ends at {told}, the FIN at {at} (mod 2^32), placed to {placed}, {before:?}")
     })?;
     ledger.finished = Some(end.at);
     Ok(())

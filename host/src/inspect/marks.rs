@@ -21,33 +21,24 @@ pub(super) fn acknowledgements(ledgers: &mut Ledgers, step: &Step<'_>, marks: &[
         if mark.acknowledged == ledger.acknowledged {
             continue;
         }
-        check(
-            mark.acknowledged > ledger.acknowledged && mark.acknowledged <= ledger.sent,
-            Rule::Acknowledged,
-            || {
-                format!(
-                    "{:?}: acknowledged {}, was {}, sent up to {}",
-                    ledger.handle, mark.acknowledged, ledger.acknowledged, ledger.sent
-                )
-            },
-        )?;
+        let (handle, before, after, sent) =
+            (ledger.handle, ledger.acknowledged, mark.acknowledged, ledger.sent);
+        check(after > before && after <= sent, Rule::Acknowledged, || {
+            format!("{handle:?}: acknowledged {after}, was {before}, sent up to {sent}")
+        })?;
         let ends = (ledger.local, ledger.remote);
         let arrived = step.arrived_between(mark.by, ends, Rule::Acknowledged)?;
         // How far the segment's ACK field is beyond what is acknowledged already. The FIN's own number may be
         // acknowledged too, which is one more than the bytes.
-        let beyond = arrived.facts.tcp().filter(|facts| facts.ack_flag).map_or(0, |facts| {
-            facts.ack.wrapping_sub(ledger.send_base.wrapping_add(ledger.acknowledged as u32))
-        });
-        let covers = beyond.cast_signed() > 0
-            && u64::from(beyond) >= mark.acknowledged - ledger.acknowledged
-            && u64::from(beyond) <= ledger.sent + 1 - ledger.acknowledged;
+        let base = ledger.send_base.wrapping_add(before as u32);
+        let facts = arrived.facts.tcp().filter(|facts| facts.ack_flag);
+        let beyond = facts.map_or(0, |facts| facts.ack.wrapping_sub(base));
+        let covers =
+            beyond.cast_signed() > 0 && (after - before..=sent + 1 - before).contains(&u64::from(beyond));
         check(covers, Rule::Acknowledged, || {
-            format!(
-                "{:?}: {} said to be acknowledged by segment {}, which covers {beyond} bytes from {} on",
-                ledger.handle, mark.acknowledged, mark.by, ledger.acknowledged
-            )
+            format!("{handle:?}: {after} acknowledged by {}, which covers {before} + {beyond}", mark.by)
         })?;
-        ledger.acknowledged = mark.acknowledged;
+        ledger.acknowledged = after;
     }
     Ok(())
 }

@@ -19,9 +19,13 @@ pub use holds::Holds;
 pub use ledger::{Ledger, Ledgers, Listener, Socket, Stage};
 pub(crate) use ledger::{ModuleSlot, make_room};
 
+use crate::frame::FrameSlice;
 use crate::split::Arrived;
-use bulkhead_wit::{Config, Description, Endpoint, Event, Inputs, NEVER, Outputs, Prefix, limits, registry};
-use rule::{Broken, Rule, check, violation};
+use bulkhead_wit::{
+    Config, Description, Endpoint, Event, Inputs, NEVER, Outputs, Prefix, Source, limits, registry,
+};
+use rule::{Broken, Rule};
+pub(crate) use rule::{check, violation};
 
 /// What an instance may do: from its configuration and its description.
 #[derive(Clone, Debug)]
@@ -77,6 +81,8 @@ pub struct Step<'a> {
     pub inputs: Inputs<'a>,
     /// Beside each segment what split found in it.
     pub arrived: &'a [Arrived],
+    /// What the module has staged.
+    pub staged: &'a [FrameSlice],
     /// What the instance may do.
     pub grants: &'a Grants,
 }
@@ -88,6 +94,16 @@ impl Step<'_> {
         })
     }
 
+    /// The payload that is named: a segment's, or staged bytes.
+    fn bytes(&self, source: Source, number: u64, rule: Rule) -> Result<&FrameSlice, Broken> {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        if source == Source::Segment {
+            return self.arrived(number, rule).map(|arrived| &arrived.payload);
+        }
+        let staged = self.staged.get(number as usize).filter(|_| source == Source::Staged);
+        staged.ok_or_else(|| violation(rule, format!("number {number} of {source:?} does not exist")))
+    }
+
     /// The segment, if it came from `remote` to `local`.
     fn arrived_between(
         &self,
@@ -96,11 +112,9 @@ impl Step<'_> {
         rule: Rule,
     ) -> Result<&Arrived, Broken> {
         let arrived = self.arrived(segment, rule)?;
-        check(arrived.ends.source == remote && arrived.ends.destination == local, rule, || {
-            format!(
-                "segment {segment} is from {} to {}, the connection is {local} with {remote}",
-                arrived.ends.source, arrived.ends.destination
-            )
+        let (from, to) = (arrived.ends.source, arrived.ends.destination);
+        check(from == remote && to == local, rule, || {
+            format!("segment {segment} is from {from} to {to}, the connection is {local} with {remote}")
         })?;
         Ok(arrived)
     }
@@ -173,15 +187,10 @@ fn counts(step: &Step<'_>, outputs: &Outputs) -> Result<(), Broken> {
 
 /// Rule 12.
 fn deadline(step: &Step<'_>, outputs: &Outputs) -> Result<(), Broken> {
-    let nearest = step.inputs.now.saturating_add(limits::DEADLINE_MIN);
-    check(
-        outputs.unfinished || outputs.deadline >= nearest || outputs.deadline == NEVER,
-        Rule::Deadline,
-        || {
-            format!(
-                "deadline {} with now {}, not before {nearest} allowed",
-                outputs.deadline, step.inputs.now
-            )
-        },
-    )
+    let (now, deadline) = (step.inputs.now, outputs.deadline);
+    let nearest = now.saturating_add(limits::DEADLINE_MIN);
+    let fits = outputs.unfinished || deadline >= nearest || deadline == NEVER;
+    check(fits, Rule::Deadline, || {
+        format!("deadline {deadline} with now {now}, not before {nearest} allowed")
+    })
 }

@@ -4,11 +4,11 @@ pub(super) use crate::fault::{Broken, Rule};
 
 /// Passes if `holds`, else a fault of `rule` whose detail is only then put into words.
 #[inline]
-pub(super) fn check(holds: bool, rule: Rule, detail: impl FnOnce() -> String) -> Result<(), Broken> {
+pub(crate) fn check(holds: bool, rule: Rule, detail: impl FnOnce() -> String) -> Result<(), Broken> {
     if holds { Ok(()) } else { Err(violation(rule, detail())) }
 }
 
 #[cold]
-pub(super) fn violation(rule: Rule, detail: String) -> Broken {
+pub(crate) fn violation(rule: Rule, detail: String) -> Broken {
     Broken { rule, detail }
 }

@@ -6,7 +6,7 @@ use super::header::{self, Outgoing};
 use super::ledger::{Ledgers, Stage};
 use super::rule::{Broken, Rule, check, violation};
 use bulkhead_wit::registry::protocol;
-use bulkhead_wit::{Handle, How, Outputs, Send, Source, limits};
+use bulkhead_wit::{Endpoint, Handle, How, Outputs, Send, Source, limits};
 
 pub(super) fn sends(ledgers: &mut Ledgers, step: &Step<'_>, outputs: &Outputs) -> Result<(), Broken> {
     for send in &outputs.sends {
@@ -72,36 +72,24 @@ fn payload(ledgers: &mut Ledgers, step: &Step<'_>, send: &Send, outgoing: &Outgo
         Source::Segment => from_segment(step, send, outgoing),
         Source::Message => from_message(ledgers, step, send, outgoing),
         Source::Hold => Err(violation(Rule::SendBinding, "bytes of a hold slot may not be forwarded".into())),
-        Source::Staged => {
-            Err(violation(Rule::Payload, "staged bytes, which this world does not have".into()))
-        }
+        Source::Staged => staged(ledgers, step, send, outgoing),
     }
 }
 
 fn from_queue(ledgers: &mut Ledgers, send: &Send, outgoing: &Outgoing) -> Result<(), Broken> {
     let (_, ledger) = ledgers.touch_open(Handle(send.of))?;
-    let end = send.at.saturating_add(u64::from(send.length));
-    check(send.at >= ledger.acknowledged && end <= ledger.written && send.length > 0, Rule::Payload, || {
-        format!(
-            "{:?}: sends {}..{end}, the queue holds {}..{}",
-            ledger.handle, send.at, ledger.acknowledged, ledger.written
-        )
+    let (handle, at, written, acknowledged) = (ledger.handle, send.at, ledger.written, ledger.acknowledged);
+    let end = at.saturating_add(u64::from(send.length));
+    check(at >= acknowledged && end <= written && send.length > 0, Rule::Payload, || {
+        format!("{handle:?}: sends {at}..{end}, the queue holds {acknowledged}..{written}")
     })?;
-    check(
-        outgoing.source == ledger.local && outgoing.destination == ledger.remote,
-        Rule::SendBinding,
-        || {
-            format!(
-                "bytes of {:?} ({} to {}) under a header from {} to {}",
-                ledger.handle, ledger.local, ledger.remote, outgoing.source, outgoing.destination
-            )
-        },
-    )?;
-    check(outgoing.first_byte.wrapping_sub(ledger.send_base) == send.at as u32, Rule::SendBinding, || {
-        format!(
-            "{:?}: bytes at {} under sequence number {}, base {}",
-            ledger.handle, send.at, outgoing.first_byte, ledger.send_base
-        )
+    let (from, to) = (outgoing.source, outgoing.destination);
+    check((from, to) == (ledger.local, ledger.remote), Rule::SendBinding, || {
+        format!("bytes of {handle:?} to {} under a header from {from} to {to}", ledger.remote)
+    })?;
+    let (sequence, base) = (outgoing.first_byte, ledger.send_base);
+    check(sequence.wrapping_sub(base) == at as u32, Rule::SendBinding, || {
+        format!("{handle:?}: bytes at {at} under sequence number {sequence}, base {base}")
     })?;
     ledger.sent = ledger.sent.max(end);
     Ok(())
@@ -113,26 +101,47 @@ fn stream_flags(ledgers: &Ledgers, send: &Send, outgoing: &Outgoing) -> Result<(
     let ledger = ledgers.between(outgoing.source, outgoing.destination);
     let Some(ledger) = ledger.filter(|ledger| ledger.stage == Stage::Open) else { return Ok(()) };
     let end = outgoing.first_byte.wrapping_sub(ledger.send_base).wrapping_add(send.length);
-    let may_end = ledger.shut && end == ledger.written as u32;
-    check(!outgoing.fin || may_end, Rule::SendBinding, || {
-        format!(
-            "{:?}: FIN at {end}, {} bytes were written, the stream is ended: {}",
-            ledger.handle, ledger.written, ledger.shut
-        )
+    let (handle, written, shut) = (ledger.handle, ledger.written, ledger.shut);
+    check(!outgoing.fin || shut && end == written as u32, Rule::SendBinding, || {
+        format!("{handle:?}: FIN at {end}, {written} bytes were written, the stream is ended: {shut}")
     })?;
     check(!outgoing.urg || ledger.urgent, Rule::SendBinding, || {
-        format!("{:?}: urgent data, which the application has not sent", ledger.handle)
+        format!("{handle:?}: urgent data, which the application has not sent")
     })
+}
+
+/// The range lies within the payload that it is of: a segment's, or staged bytes.
+fn within(step: &Step<'_>, send: &Send) -> Result<(), Broken> {
+    let payload = step.bytes(send.source, send.of, Rule::Payload)?.len() as u64;
+    check(send.at.saturating_add(u64::from(send.length)) <= payload, Rule::Payload, || {
+        let Send { of, at, length, source, .. } = send;
+        format!("{length} bytes after {at} of {source:?} {of}, which has {payload}")
+    })
+}
+
+/// Staged bytes go to whom this module may write: the peer of an open stream, at a place that its application has written, or
+/// else to the sender of a segment or the receiver of a message of this step. Only the module knows what they are.
+fn staged(ledgers: &mut Ledgers, step: &Step<'_>, send: &Send, outgoing: &Outgoing) -> Result<(), Broken> {
+    within(step, send)?;
+    let (from, to) = (outgoing.source, outgoing.destination);
+    if outgoing.protocol != protocol::TCP {
+        let fits = |end: Endpoint| end.address == to.address && (to.port == 0 || to.port == end.port);
+        let known = step.arrived.iter().any(|arrived| fits(arrived.ends.source))
+            || step.inputs.messages.iter().any(|message| fits(message.to));
+        return check(known, Rule::SendBinding, || format!("staged bytes to {to}, who is nobody here"));
+    }
+    let handle = ledgers.between(from, to).map(|ledger| ledger.handle).unwrap_or_default();
+    let (_, ledger) = ledgers.touch_open(handle)?;
+    let offset = outgoing.first_byte.wrapping_sub(ledger.send_base);
+    let at = ledger.acknowledged + u64::from(offset.wrapping_sub(ledger.acknowledged as u32));
+    from_queue(ledgers, &Send { of: handle.0, at, ..*send }, outgoing)
 }
 
 /// A segment's bytes go back to its sender and nowhere else.
 fn from_segment(step: &Step<'_>, send: &Send, outgoing: &Outgoing) -> Result<(), Broken> {
-    let segment = u32::try_from(send.of).unwrap_or(u32::MAX);
+    within(step, send)?;
+    let segment = send.of as u32;
     let arrived = step.arrived(segment, Rule::Payload)?;
-    let payload = arrived.payload.len() as u64;
-    check(send.at.saturating_add(u64::from(send.length)) <= payload, Rule::Payload, || {
-        format!("{} bytes after {} of segment {segment}, whose payload is {payload}", send.length, send.at)
-    })?;
     let back = outgoing.destination.address == arrived.ends.source.address
         && (outgoing.destination.port == 0 || outgoing.destination.port == arrived.ends.source.port);
     check(back, Rule::SendBinding, || {
@@ -157,10 +166,8 @@ fn from_message(ledgers: &Ledgers, step: &Step<'_>, send: &Send, outgoing: &Outg
     let from = if message.source.port == 0 { socket.local } else { message.source };
     let from_fits = outgoing.source.port == from.port
         && (from.address.is_unspecified() || outgoing.source.address == from.address);
-    check(from_fits && outgoing.destination == message.to, Rule::SendBinding, || {
-        format!(
-            "a message from {from} to {} under a header from {} to {}",
-            message.to, outgoing.source, outgoing.destination
-        )
+    let header = (outgoing.source, outgoing.destination);
+    check(from_fits && header.1 == message.to, Rule::SendBinding, || {
+        format!("a message from {from} to {} under a header from {} to {}", message.to, header.0, header.1)
     })
 }

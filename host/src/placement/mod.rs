@@ -12,6 +12,7 @@ pub mod wasm;
 use bulkhead_wit::{Config, Description, Inputs, Outputs, Summary, Time};
 
 use crate::fault::Fault;
+use crate::payload::Desk;
 
 /// One running module. After a fault of any call but a refused `start` or `load` it has ended: every further call
 /// gives [`Fault::Ended`].
@@ -30,6 +31,25 @@ pub trait Instance: Send {
     /// # Errors
     /// How the module failed.
     fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<(), Fault>;
+
+    /// Whether it is a module of the second world: its steps are taken by [`step_with`](Self::step_with).
+    fn has_payload(&self) -> bool {
+        false
+    }
+
+    /// One step with payload at hand. Whatever comes of it, the desk is handed back with all that is behind it.
+    ///
+    /// # Errors
+    /// How the module failed.
+    fn step_with(
+        &mut self,
+        inputs: &Inputs<'_>,
+        outputs: &mut Outputs,
+        desk: &mut Desk,
+    ) -> Result<(), Fault> {
+        let _ = desk;
+        self.step(inputs, outputs)
+    }
 
     /// Steps have so much CPU time from now on, in nanoseconds, in place of [`STEP_CPU`](bulkhead_wit::limits::STEP_CPU). Where
     /// steps have no budget, or are watched from afar, nothing changes.

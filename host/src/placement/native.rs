@@ -8,6 +8,7 @@ use bulkhead_wit::{Config, Description, Inputs, Module, Outputs, Summary, Time, 
 
 use super::{Identity, Instance, StepCost};
 use crate::fault::{Budget, Fault, Refused, Trap};
+use crate::payload::Desk;
 
 /// A module that runs natively.
 pub struct Native {
@@ -61,6 +62,27 @@ impl Instance for Native {
         let result = self.enter(|module| module.step(inputs, outputs));
         self.cost.add(from);
         result
+    }
+
+    fn has_payload(&self) -> bool {
+        self.module.as_ref().is_some_and(|module| module.has_payload())
+    }
+
+    fn step_with(
+        &mut self,
+        inputs: &Inputs<'_>,
+        outputs: &mut Outputs,
+        desk: &mut Desk,
+    ) -> Result<(), Fault> {
+        outputs.clear();
+        let from = Instant::now();
+        let result = self.enter(|module| module.step_with(inputs, outputs, desk));
+        self.cost.add(from);
+        let broken = desk.take_fault();
+        if broken.is_some() {
+            self.module = None;
+        }
+        broken.map_or(result, Err)
     }
 
     fn save(&mut self) -> Result<Vec<u8>, Fault> {

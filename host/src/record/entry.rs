@@ -25,13 +25,22 @@ pub(super) enum Kind {
     Fault = 5,
     Checkpoint = 6,
     End = 7,
+    Payload = 8,
 }
 
 impl Kind {
     pub(super) fn of(byte: u8) -> Option<Self> {
-        [Self::Start, Self::Load, Self::Step, Self::Outputs, Self::Fault, Self::Checkpoint, Self::End]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        const ALL: [Kind; 8] = [
+            Kind::Start,
+            Kind::Load,
+            Kind::Step,
+            Kind::Outputs,
+            Kind::Fault,
+            Kind::Checkpoint,
+            Kind::End,
+            Kind::Payload,
+        ];
+        ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -50,6 +59,8 @@ pub enum Entry<'a> {
     Fault(Failure<'a>),
     /// What the instance saved at this point. It goes on.
     Checkpoint(Saved<'a>),
+    /// What a module with payload access reads in the step that follows: bytes of applications.
+    Payload(&'a [u8]),
     /// The recording ends here; one without it was cut off.
     End,
 }
@@ -231,6 +242,7 @@ pub(super) fn take(kind: Kind, body: &[u8]) -> Result<Entry<'_>, String> {
         Kind::Load => saved(fields).map(Entry::Load),
         Kind::Checkpoint => saved(fields).map(Entry::Checkpoint),
         Kind::Step => Ok(Entry::Step(body)),
+        Kind::Payload => Ok(Entry::Payload(body)),
         Kind::Outputs => {
             let hash = fields.long()?;
             if fields.0.is_empty() { Ok(Entry::Outputs(hash)) } else { Err("bytes too many".into()) }

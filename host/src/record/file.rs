@@ -25,11 +25,17 @@ pub struct Header {
     pub origin: Time,
     /// Addresses and seed are not the real ones: it can be read, and not be replayed.
     pub is_redacted: bool,
+    /// The module has payload access, and what it reads stands in here: bytes of applications.
+    pub has_payload: bool,
 }
+
+/// Flags of a header.
+const REDACTED: u8 = 1;
+const PAYLOAD: u8 = 2;
 
 impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut body = vec![u8::from(self.is_redacted)];
+        let mut body = vec![u8::from(self.is_redacted) * REDACTED + u8::from(self.has_payload) * PAYLOAD];
         body.extend_from_slice(&self.origin.to_le_bytes());
         body.extend_from_slice(&self.identity.hash.unwrap_or_default());
         let mut description = Vec::new();
@@ -67,7 +73,7 @@ impl Header {
 
     pub(super) fn decode(body: &[u8]) -> Result<Self, String> {
         let mut fields = Fields(body);
-        let [is_redacted] = fields.array()?;
+        let [flags] = fields.array()?;
         let origin = fields.long()?;
         let hash = fields.array()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -75,7 +81,8 @@ impl Header {
         let description = decode_description(fields.counted()?).map_err(|error| error.to_string())?;
         let hash = (hash != [0; 32]).then_some(hash);
         let identity = Identity { hash, placement };
-        Ok(Self { identity, description, program, origin, is_redacted: is_redacted == 1 })
+        let (is_redacted, has_payload) = (flags & REDACTED != 0, flags & PAYLOAD != 0);
+        Ok(Self { identity, description, program, origin, is_redacted, has_payload })
     }
 }
 

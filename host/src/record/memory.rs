@@ -3,6 +3,7 @@
 use super::entry::{self, Entry, HEAD, Kind, Saved};
 use super::file::Stream;
 use super::limits;
+use crate::payload::RECORD_MAX;
 use bulkhead_wit::encoding::INPUTS_MAX;
 use bulkhead_wit::{Config, Time};
 use std::sync::Arc;
@@ -33,13 +34,15 @@ pub(crate) struct Memory {
     entries: Vec<u8>,
     /// Where the last step begins.
     last: usize,
+    /// Bytes that a step may read of payload.
+    read_max: usize,
     /// More was to be kept than there may be: what is here is of no use until the next checkpoint.
     is_broken: bool,
 }
 
 impl Memory {
     pub(super) fn new(base: Base) -> Self {
-        Self { base, base_steps: 0, entries: Vec::new(), last: 0, is_broken: false }
+        Self { base, base_steps: 0, entries: Vec::new(), last: 0, read_max: 0, is_broken: false }
     }
 
     /// Begins anew from here.
@@ -51,6 +54,11 @@ impl Memory {
         self.is_broken = false;
     }
 
+    /// Whether its steps read payload, too.
+    pub(super) fn with_payload(&mut self, has_payload: bool) {
+        self.read_max = if has_payload { RECORD_MAX } else { 0 };
+    }
+
     /// The same, after so many steps.
     pub(super) fn at(mut self, steps: u64) -> Self {
         self.base_steps = steps;
@@ -59,7 +67,7 @@ impl Memory {
 
     /// The next checkpoint cannot wait: one more step might not fit.
     pub(super) fn is_full(&self) -> bool {
-        !self.is_broken && self.entries.len() + INPUTS_MAX + 64 > limits::MEMORY
+        !self.is_broken && self.entries.len() + INPUTS_MAX + self.read_max + 64 > limits::MEMORY
     }
 
     /// Nothing is kept until the next checkpoint, which may be long in coming.

@@ -24,10 +24,11 @@ mod replay;
 mod show;
 
 use crate::fault::Fault;
+use crate::frame::FrameSlice;
+use crate::payload::hash_step;
 use crate::stack::Stack;
 use crate::swap::thread_cpu;
-use bulkhead_wit::encoding::hash_outputs;
-use bulkhead_wit::{Config, Handle, Inputs, Outputs, Time};
+use bulkhead_wit::{Config, Handle, Inputs, Outputs, STATELESS, Time};
 pub use entry::{Entry, Failure, Malformed, Saved};
 use file::Stream;
 pub use file::{FORMAT, Header};
@@ -97,7 +98,8 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// A recorder of an instance that was started with this configuration.
     pub(crate) fn new(header: Header, config: &Config, in_memory: bool) -> Self {
-        let memory = in_memory.then(|| Memory::new(Base::Start(config.clone())));
+        let mut memory = in_memory.then(|| Memory::new(Base::Start(config.clone())));
+        memory.iter_mut().for_each(|memory| memory.with_payload(header.has_payload));
         let origin = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let header = Header {
             program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -152,11 +154,20 @@ impl Recorder {
     /// What a step is about to be given.
     #[inline]
     pub(crate) fn step(&mut self, inputs: &Inputs<'_>) {
+        self.step_with(&[], inputs);
+    }
+
+    /// What a step was given, and what payload it has read.
+    #[inline]
+    pub(crate) fn step_with(&mut self, read: &[u8], inputs: &Inputs<'_>) {
         self.now = inputs.now;
         self.is_under_way = true;
         if self.is_on() {
             if let Some(memory) = &mut self.memory {
                 memory.begin_step();
+            }
+            if !read.is_empty() {
+                self.write(|to| entry::put(entry::Kind::Payload, to, |to| to.extend_from_slice(read)));
             }
             self.write(|to| entry::put_step(inputs, to));
         }
@@ -164,19 +175,20 @@ impl Recorder {
 
     /// What came of it.
     #[inline]
-    pub(crate) fn outputs(&mut self, outputs: &Outputs) {
+    pub(crate) fn outputs(&mut self, outputs: &Outputs, staged: &[FrameSlice]) {
         self.steps += 1;
         self.is_under_way = false;
         self.last = (self.now, outputs.deadline_of);
         if self.is_on() {
-            let hash = hash_outputs(outputs, &mut self.encoded);
+            let hash = hash_step(outputs, staged, &mut self.encoded);
             self.write(|to| entry::put_outputs(hash, to));
         }
     }
 
     /// The step failed: it is no part of what happened, but of what is told.
-    pub(crate) fn fault(&mut self, fault: &Fault, outputs: &Outputs) {
-        let outputs = matches!(fault, Fault::Broken(_)).then(|| hash_outputs(outputs, &mut self.encoded));
+    pub(crate) fn fault(&mut self, fault: &Fault, outputs: &Outputs, staged: &[FrameSlice]) {
+        let is_broken = matches!(fault, Fault::Broken(_));
+        let outputs = is_broken.then(|| hash_step(outputs, staged, &mut self.encoded));
         let text = fault.report();
         self.write(|to| entry::put_fault(Failure { outputs, text: &text }, to));
     }
@@ -222,6 +234,7 @@ impl Recorder {
         }
         if let Some(memory) = &mut self.memory {
             memory.rebase(base, self.steps);
+            memory.with_payload(self.header.has_payload);
         }
     }
 
@@ -355,6 +368,7 @@ impl Stack {
     pub(crate) fn recording_header(instance: &dyn crate::placement::Instance) -> Header {
         Header {
             identity: instance.identity(),
+            has_payload: instance.has_payload(),
             description: instance.description().clone(),
             ..Header::default()
         }
@@ -370,7 +384,7 @@ impl Stack {
         let base = if is_whole || self.recorder.steps == 0 {
             None
         } else {
-            let state = Arc::new(self.instance.save().map_err(io::Error::other)?);
+            let state = Arc::new(self.saved().map_err(io::Error::other)?);
             Some(Base::State { now: self.now, config: self.config_of_load(), state })
         };
         self.recorder.stream_to(to)?;
@@ -405,7 +419,7 @@ impl Stack {
     /// Between two steps: has the module save its state, if it is time to.
     pub(crate) fn checkpoint(&mut self) -> Result<(), Fault> {
         let module_ns = self.instance.cost().wall_ns;
-        if !self.recorder.is_due(module_ns) {
+        if !self.recorder.is_due(module_ns) || self.description().state_format == STATELESS {
             return Ok(());
         }
         let connections = self.ledgers.living().count();

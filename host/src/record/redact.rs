@@ -19,7 +19,8 @@ use std::net::{IpAddr, SocketAddr};
 /// # Errors
 /// Where the recording cannot be read, or the copy not written.
 pub fn redact<R: Read>(reader: &mut Reader<R>, to: &mut impl Write) -> Result<u64, ReadError> {
-    let header = super::Header { is_redacted: true, origin: 0, ..reader.header().clone() };
+    let header =
+        super::Header { is_redacted: true, has_payload: false, origin: 0, ..reader.header().clone() };
     to.write_all(&header.encode())?;
     let (mut names, mut batch, mut bytes, mut steps) = (Names::default(), Batch::default(), Vec::new(), 0);
     loop {
@@ -44,6 +45,7 @@ pub fn redact<R: Read>(reader: &mut Reader<R>, to: &mut impl Write) -> Result<u6
                 let outputs = failure.outputs.map(|_| 0);
                 entry::put_fault(Failure { outputs, text: &text }, &mut bytes);
             }
+            Entry::Payload(_) => continue,
             Entry::End => {}
         }
         to.write_all(&bytes)?;

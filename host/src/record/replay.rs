@@ -5,8 +5,9 @@
 use super::entry::{Entry, Failure, Saved};
 use super::read::{ReadError, Reader};
 use crate::fault::Fault;
+use crate::payload::{Desk, hash_step};
 use crate::placement::Instance;
-use bulkhead_wit::encoding::{decode_inputs, hash_outputs};
+use bulkhead_wit::encoding::decode_inputs;
 use bulkhead_wit::{Batch, Config, Inputs, Outputs};
 use std::fmt;
 use std::io::Read;
@@ -20,6 +21,8 @@ pub struct Replay<'a> {
     instance: Option<Box<dyn Instance>>,
     batch: Batch,
     outputs: Outputs,
+    /// What the next step reads, and what the last one has staged.
+    desk: Desk,
     /// Outputs, on their way to a hash.
     encoded: Vec<u8>,
     /// The hash or the fault of the step that was taken last, until what was recorded of it is known.
@@ -105,6 +108,7 @@ impl<'a> Replay<'a> {
             instance: None,
             batch: Batch::default(),
             outputs: Outputs::default(),
+            desk: Desk::default(),
             encoded: Vec::new(),
             pending: None,
             steps: 0,
@@ -183,9 +187,10 @@ impl<'a> Replay<'a> {
                 })?;
                 let instance = self.instance.as_mut().ok_or(order("a step before any instance"))?;
                 let inputs = self.batch.inputs();
-                let result = instance.step(&inputs, &mut self.outputs);
+                let result = self.desk.step(&mut **instance, &inputs, &mut self.outputs);
                 watch(self.steps + 1, &inputs, &result.clone().map(|()| &self.outputs));
-                self.pending = Some(result.map(|()| hash_outputs(&self.outputs, &mut self.encoded)));
+                let (staged, encoded) = (self.desk.staged(), &mut self.encoded);
+                self.pending = Some(result.map(|()| hash_step(&self.outputs, staged, encoded)));
             }
             Entry::Outputs(hash) => {
                 let now = self.pending.take().ok_or(order("outputs before any step"))?;
@@ -196,6 +201,7 @@ impl<'a> Replay<'a> {
             }
             Entry::Fault(failure) => return Ok(self.compare_fault(failure)),
             Entry::Checkpoint(saved) => return Ok(self.compare_state(saved).map(|()| None)),
+            Entry::Payload(read) => self.desk = Desk::recorded(read),
             Entry::End => {}
         }
         Ok(Ok(None))

@@ -23,7 +23,7 @@ pub use sockets::{Accepted, ConnectOptions, ListenOptions, ListenerId, StreamId}
 
 use crate::error::StreamError;
 use crate::fault::Fault;
-use crate::frame::{Frame, FramePool};
+use crate::frame::{Frame, FramePool, FrameSlice};
 use crate::inspect::{Grants, Holds, Ledgers};
 use crate::join::{Join, JoinCounters};
 use crate::placement::{Instance, StepCost};
@@ -35,11 +35,11 @@ use crate::swap::Companion;
 use bulkhead_wit::{
     Address, Batch, Call, Config, Description, Endpoint, Handle, Outputs, Prefix, Setting, Time, limits,
 };
-use datagrams::Datagrams;
+pub(crate) use datagrams::Datagrams;
 use sockets::Listening;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use table::Table;
+pub(crate) use table::Table;
 
 /// How a stack is set up.
 #[derive(Clone, Debug)]
@@ -110,6 +110,8 @@ pub struct Stack {
     pub(crate) batch: Batch,
     pub(crate) arrived: Vec<Arrived>,
     pub(crate) outputs: Outputs,
+    /// What a module with payload access has staged in this step.
+    pub(crate) staged: Vec<FrameSlice>,
     pub(crate) grants: Grants,
     pub(crate) ledgers: Ledgers,
     pub(crate) holds: Holds,
@@ -169,6 +171,7 @@ impl Stack {
             batch: Batch::default(),
             arrived: Vec::with_capacity(limits::SEGMENTS),
             outputs: Outputs::default(),
+            staged: Vec::new(),
             grants,
             ledgers: Ledgers::default(),
             holds: Holds::default(),

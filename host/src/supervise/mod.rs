@@ -211,7 +211,7 @@ impl Stack {
             false => Duration::ZERO,
         };
         let fault = Arc::new(fault);
-        self.recorder.fault(&fault, &self.outputs);
+        self.recorder.fault(&fault, &self.outputs, &self.staged);
         let evidence = self.evidence();
         let sources: Vec<_> = self.arrived.iter().map(|arrived| arrived.ends.source.address).collect();
         match self.recover(&fault, device) {
@@ -245,7 +245,7 @@ impl Stack {
     pub(crate) fn fail(&mut self, fault: Fault) -> Result<(), Arc<Fault>> {
         let from = Instant::now();
         let fault = Arc::new(fault);
-        self.recorder.fault(&fault, &self.outputs);
+        self.recorder.fault(&fault, &self.outputs, &self.staged);
         let evidence = self.evidence();
         let sources: Vec<_> = self.arrived.iter().map(|arrived| arrived.ends.source.address).collect();
         self.suspect(sources);

@@ -22,12 +22,13 @@ use crate::device::Device;
 use crate::error::StreamError;
 use crate::fault::Fault;
 use crate::inspect::Stage;
+use crate::payload::{Desk, hash_step};
 use crate::record::limits::KEPT;
 use crate::record::{Base, Entry};
 use crate::split::{Arrived, Ends};
 use crate::stack::Stack;
-use bulkhead_wit::encoding::{decode_inputs, hash_outputs};
-use bulkhead_wit::{Batch, Call, Handle, Outputs, Time, limits};
+use bulkhead_wit::encoding::decode_inputs;
+use bulkhead_wit::{Batch, Call, Handle, Outputs, STATELESS, Time, limits};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -168,14 +169,16 @@ impl Stack {
             }
         }
         let (mut batch, mut outputs, mut encoded) = (Batch::default(), Outputs::default(), Vec::new());
+        let mut desk = Desk::default();
         for entry in entries {
             match entry {
+                Entry::Payload(bytes) => desk = Desk::recorded(bytes),
                 Entry::Step(bytes) => {
                     decode_inputs(bytes, &mut batch).map_err(|error| error.to_string())?;
-                    let step = instance.step(&batch.inputs(), &mut outputs);
+                    let step = desk.step(&mut *instance, &batch.inputs(), &mut outputs);
                     step.map_err(failed("it fails again in a step that had passed"))?;
                 }
-                Entry::Outputs(hash) if hash != hash_outputs(&outputs, &mut encoded) => {
+                Entry::Outputs(hash) if hash != hash_step(&outputs, desk.staged(), &mut encoded) => {
                     return Err("it says something else than before: its state was corrupt".into());
                 }
                 _ => {}
@@ -184,7 +187,7 @@ impl Stack {
         self.former_cost = self.cost();
         self.instance = instance;
         let took = self.instance.cost().wall_ns;
-        if may_keep && took < KEPT {
+        if self.description().state_format == STATELESS || may_keep && took < KEPT {
             self.recorder.go_on(took);
             return Ok(());
         }
@@ -213,7 +216,7 @@ impl Stack {
             let done = self.attempt(device);
             self.instance.limit_steps(limits::STEP_CPU);
             if let Err(fault) = done {
-                self.recorder.fault(&fault, &self.outputs);
+                self.recorder.fault(&fault, &self.outputs, &self.staged);
                 return Some((part, Arc::new(fault)));
             }
             // To find out that a segment takes all the time there is would take that time once more.

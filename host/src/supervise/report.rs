@@ -1,7 +1,7 @@
 //! Fault reports as files: what failed, over which input, with the module's backtrace, and a recording that does it again.
 //!
 //! Each is a text and a recording of the same name, for the owner alone. There is no byte of any application in either, since
-//! modules see none. Writing is the work of a thread of its own: a fault is no reason to wait for a disk.
+//! modules see none; those with payload access do, and then the text says so. Writing is the work of a thread of its own: a fault is no reason to wait for a disk.
 
 use super::Incident;
 use crate::record::{Header, Snapshot};
@@ -172,6 +172,9 @@ fn text(incident: &Incident, header: &Header) -> String {
         header.identity.placement
     );
     let _ = writeln!(text, "program    bulkhead {}", header.program);
+    if header.has_payload {
+        text.push_str("payload    the module reads it, and the recording holds what it has read\n");
+    }
     let _ = writeln!(text, "fault      {}", incident.fault.report());
     let _ = writeln!(
         text,

@@ -22,7 +22,7 @@ use crate::record::Base;
 use crate::stack::Stack;
 use crate::supervise::Factory;
 use bulkhead_wit::registry::{protocol, reason};
-use bulkhead_wit::{Config, Description, Time, limits};
+use bulkhead_wit::{Config, Description, STATELESS, Time, limits};
 use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::sync::Arc;
@@ -127,6 +127,8 @@ pub enum SwapError {
     Ended,
     /// The newcomer does not serve the protocols that applications here use.
     Serves(String),
+    /// The running module cannot save its state.
+    Stateless(String),
     /// The state is too large to be saved: bytes about.
     TooLarge(u64),
     /// The newcomer refuses the state, or failed over it.
@@ -144,6 +146,7 @@ impl fmt::Display for SwapError {
         match self {
             Self::Ended => f.write_str("the stack has ended"),
             Self::Serves(what) => f.write_str(what),
+            Self::Stateless(name) => write!(f, "{name} cannot save its state"),
             Self::TooLarge(bytes) => {
                 write!(
                     f,
@@ -199,7 +202,7 @@ impl Stack {
         self.begin_from(state);
         self.begin_batch();
         if let Err(fault) = self.attempt(device) {
-            self.recorder.fault(&fault, &self.outputs);
+            self.recorder.fault(&fault, &self.outputs, &self.staged);
             if let Some(former) = self.companion.take() {
                 drop(self.exchange(former.instance, former.former.flatten()));
             }
@@ -251,6 +254,9 @@ impl Stack {
 
     pub(crate) fn saved(&mut self) -> Result<Vec<u8>, SwapError> {
         self.is_up()?;
+        if self.description().state_format == STATELESS {
+            return Err(SwapError::Stateless(titled(self.description())));
+        }
         // The module's own figure is for what it holds; what it saves is of that order.
         let each = u64::from(self.description().bytes_per_connection);
         let bytes = each.saturating_mul(self.connections().count() as u64);

@@ -3,6 +3,7 @@
 
 use super::{Newcomer, SwapError, titled};
 use crate::fault::Fault;
+use crate::payload::Desk;
 use crate::placement::Instance;
 use crate::stack::Stack;
 use crate::supervise::{Factory, Incident};
@@ -82,7 +83,16 @@ impl Stack {
             }
             return;
         }
-        companion.accompany(&self.batch.inputs(), &self.outputs);
+        if !companion.instance.has_payload() {
+            return companion.accompany(&self.batch.inputs(), &self.outputs);
+        }
+        let Some(mut companion) = self.companion.take() else { return };
+        let mut desk = self.lend_payload();
+        companion.accompany_with(&self.batch.inputs(), &self.outputs, &mut desk);
+        if self.take_payload_back(&mut desk) != self.staged {
+            companion.report.differs.get_or_insert_with(|| "what is staged".into());
+        }
+        self.companion = Some(companion);
     }
 
     /// The running instance has failed: whether the former one stands in its place now, with the same step to be taken.
@@ -96,7 +106,7 @@ impl Stack {
             to = titled(instance.description()),
             "the newcomer has failed, the former is back: {fault}"
         );
-        self.recorder.fault(fault, &self.outputs);
+        self.recorder.fault(fault, &self.outputs, &self.staged);
         let failed = self.exchange(instance, factory);
         // A former that fails here has nobody behind it any more.
         let Ok(state) = self.instance.save() else {
@@ -118,8 +128,19 @@ impl Companion {
     }
 
     pub(super) fn accompany(&mut self, inputs: &Inputs<'_>, said: &Outputs) {
+        let done = self.instance.step(inputs, &mut self.outputs);
+        self.compare(done, said);
+    }
+
+    /// The same for a module with payload access.
+    fn accompany_with(&mut self, inputs: &Inputs<'_>, said: &Outputs, desk: &mut Desk) {
+        let done = self.instance.step_with(inputs, &mut self.outputs, desk);
+        self.compare(done, said);
+    }
+
+    fn compare(&mut self, done: Result<(), Fault>, said: &Outputs) {
         self.report.left = self.report.left.saturating_sub(1);
-        match self.instance.step(inputs, &mut self.outputs) {
+        match done {
             Err(fault) => self.report.fault = Some(fault),
             Ok(()) => match difference(said, &self.outputs) {
                 None => self.report.same += 1,

@@ -6,5 +6,6 @@ mod datagrams;
 mod endings;
 mod honest;
 mod openings;
+mod payload;
 mod places;
 mod sends;

@@ -36,7 +36,7 @@ pub struct Description {
     pub sends: Vec<Service>,
     /// Bytes of memory that a connection takes in the module, about.
     pub bytes_per_connection: u32,
-    /// The number of the format that `save` writes.
+    /// The number of the format that `save` writes; 0 where the module cannot save its state, and is never asked to.
     pub state_format: u32,
     /// The settings that it knows.
     pub settings: Vec<u16>,

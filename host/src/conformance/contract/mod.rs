@@ -10,8 +10,8 @@ mod pair;
 mod streams;
 
 use super::suite::Factory;
-use bulkhead_wit::Description;
 use bulkhead_wit::registry::{protocol, service};
+use bulkhead_wit::{Description, STATELESS};
 use std::fmt;
 
 /// What came of a check.
@@ -41,6 +41,10 @@ type Ask = fn(&Factory<'_>) -> Result<String, String>;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Needs {
     Nothing,
+    /// A state that can be saved.
+    State,
+    /// The same, and TCP.
+    TcpState,
     Protocol(u8, &'static str),
 }
 
@@ -56,7 +60,7 @@ const CHECKS: &[(&str, Needs, Ask)] = &[
     ("answers what it does not know", Needs::Nothing, life::unknown_calls),
     ("refuses a state that is none", Needs::Nothing, life::refuses_rubbish),
     ("outlives 5,000 frames of rubbish", Needs::Nothing, life::outlives_rubbish),
-    ("saves and loads when fresh", Needs::Nothing, life::fresh_round_trip),
+    ("saves and loads when fresh", Needs::State, life::fresh_round_trip),
     ("echo answered", ICMP, life::echo),
     ("sends nothing without room", TCP, life::no_room),
     ("opens, passively and actively, IPv4", TCP, streams::opens_v4),
@@ -71,7 +75,7 @@ const CHECKS: &[(&str, Needs, Ask)] = &[
     ("a closed port refuses", TCP, streams::refused),
     ("listens no more", TCP, streams::unlisten),
     ("the same inputs, the same outputs", TCP, streams::deterministic),
-    ("another instance takes over in mid-stream", TCP, streams::takes_over),
+    ("another instance takes over in mid-stream", Needs::TcpState, streams::takes_over),
     ("200 connections open at once", TCP, streams::many),
     ("datagrams both ways, IPv4", UDP, datagrams::both_ways_v4),
     ("datagrams both ways, IPv6", UDP, datagrams::both_ways_v6),
@@ -90,6 +94,10 @@ pub fn check_contract(factory: &Factory<'_>) -> Result<Vec<Check>, String> {
         let finding = match needs {
             Needs::Protocol(number, protocol) if !serves(&description, *number) => {
                 Finding::NotServed(protocol)
+            }
+            Needs::TcpState if !serves(&description, protocol::TCP) => Finding::NotServed("TCP"),
+            Needs::State | Needs::TcpState if description.state_format == STATELESS => {
+                Finding::NotServed("saved states")
             }
             _ => ask(factory).map_or_else(Finding::Fails, Finding::Holds),
         };

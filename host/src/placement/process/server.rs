@@ -164,6 +164,11 @@ impl Serving {
         match Request::of(kind) {
             Some(Request::Describe) => encode_description(&self.module.describe(), answer),
             Some(Request::Start) => {
+                // Payload would have to be copied into shared memory before anybody asks for it.
+                if self.module.has_payload() {
+                    let text = "a module with payload access is not served in a process of its own";
+                    return refused(text.to_owned(), answer);
+                }
                 let started = decode_config(bytes).map_err(|error| error.to_string());
                 if let Err(text) = started.and_then(|config| self.module.start(&config)) {
                     return refused(text, answer);

@@ -9,6 +9,7 @@ use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::ticker::{Meter, Ticker};
 use crate::fault::{Budget, Fault};
+use crate::payload::Desk;
 
 /// Native stack of a module, in bytes. A module built by LLVM has a stack of its own in its memory beside it.
 const STACK: usize = 512 << 10;
@@ -102,12 +103,14 @@ pub(crate) struct Host {
     pub(super) meter: Meter,
     pub(super) limiter: Limiter,
     pub(super) fuel: Option<u64>,
+    /// While a step of a module of the second world is taken.
+    pub(super) desk: Option<Desk>,
 }
 
 impl Host {
     pub(super) fn new(shared: &Shared) -> Self {
         let limiter = Limiter { memories: shared.memories };
-        Self { meter: Meter::default(), limiter, fuel: shared.fuel }
+        Self { meter: Meter::default(), limiter, fuel: shared.fuel, desk: None }
     }
 }
 

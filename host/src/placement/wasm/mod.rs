@@ -3,6 +3,7 @@
 //! - `engine`: compiler settings and the limits of a store;
 //! - `ticker`: ends a call that uses up its CPU time;
 //! - `bindings`, `convert`, `lower`, `lift`: the way in and out of the module's memory;
+//! - `payload`: what a module with payload access imports;
 //! - `blame`: what went wrong, as a fault.
 
 mod bindings;
@@ -11,6 +12,7 @@ mod convert;
 pub(crate) mod engine;
 mod lift;
 mod lower;
+mod payload;
 mod ticker;
 
 use std::time::{Duration, Instant};
@@ -25,6 +27,7 @@ use wasmtime::{Store, UpdateDeadline};
 
 use super::{Identity, Instance, StepCost};
 use crate::fault::{Budget, Fault, Refused};
+use crate::payload::Desk;
 use bindings::{ProtocolModule, ProtocolModulePre, wit};
 pub(crate) use blame::PanicText;
 use engine::{Host, Shared};
@@ -48,11 +51,12 @@ pub(crate) struct Prepared {
     step: ComponentExportIndex,
     load: ComponentExportIndex,
     panic: Option<PanicText>,
+    has_payload: bool,
 }
 
 impl Prepared {
-    /// Links a component, whose imports were found to be what its world allows. What it may import, payload access, is
-    /// linked to a trap: `describe` needs none of it.
+    /// Links a component, whose imports were found to be what its world allows. Payload access is linked only where it is
+    /// imported.
     ///
     /// # Errors
     /// A sentence that names the export which is missing or of another type.
@@ -68,14 +72,17 @@ impl Prepared {
     ) -> Result<Self, String> {
         let link = || {
             let mut linker = Linker::new(&shared.engine);
-            linker.define_unknown_imports_as_traps(component)?;
+            let has_payload = payload::is_imported(component);
+            if has_payload {
+                payload::link(&mut linker)?;
+            }
             let pre = ProtocolModulePre::new(linker.instantiate_pre(component)?)?;
             let protocol = component.get_export_index(None, CONTRACT);
             let export = |name: &str| {
                 let found = protocol.and_then(|protocol| component.get_export_index(Some(&protocol), name));
                 found.ok_or_else(|| wasmtime::Error::msg(format!("no function `{name}` is exported")))
             };
-            Ok(Self { shared, pre, step: export("step")?, load: export("load")?, panic })
+            Ok(Self { shared, pre, step: export("step")?, load: export("load")?, panic, has_payload })
         };
         link().map_err(|error: wasmtime::Error| format!("{error:#}"))
     }
@@ -103,6 +110,7 @@ pub struct Wasm {
     step_cpu: Time,
     /// Of the module's file.
     hash: Option<[u8; 32]>,
+    has_payload: bool,
 }
 
 struct Live {
@@ -151,6 +159,7 @@ impl Wasm {
                     cost: StepCost::default(),
                     step_cpu: limits::STEP_CPU,
                     hash: None,
+                    has_payload: prepared.has_payload,
                 })
             }
             Err(error) => Err(blame::fault(&error, &mut store, prepared.panic, TALK)),
@@ -179,6 +188,25 @@ impl Wasm {
     pub(crate) fn named(mut self, hash: [u8; 32]) -> Self {
         self.hash = Some(hash);
         self
+    }
+
+    /// A step, which `call` takes.
+    fn step_by(
+        &mut self,
+        inputs: &Inputs<'_>,
+        outputs: &mut Outputs,
+        call: impl FnOnce(&mut Live, StepInputs<'_>) -> wasmtime::Result<()>,
+    ) -> Result<(), Fault> {
+        outputs.clear();
+        let from = Instant::now();
+        let inputs = StepInputs::new(inputs);
+        lift::exchange(outputs);
+        // Outputs are lifted by hand; what is staged is counted by the desk, too.
+        let lifted = if self.has_payload { limits::STAGED_BYTES } else { 0 };
+        let result = self.enter(self.step_cpu, lifted, |live| call(live, inputs));
+        lift::exchange(outputs);
+        self.cost.add(from);
+        result
     }
 
     /// A call into the module with its budgets: CPU time in nanoseconds, and bytes that it may give back. After an
@@ -254,14 +282,26 @@ impl Instance for Wasm {
     }
 
     fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<(), Fault> {
-        outputs.clear();
-        let from = Instant::now();
-        let inputs = StepInputs::new(inputs);
-        lift::exchange(outputs);
-        let result = self.enter(self.step_cpu, 0, |live| call_step(live, inputs));
-        lift::exchange(outputs);
-        self.cost.add(from);
-        result
+        self.step_by(inputs, outputs, call_step)
+    }
+
+    fn has_payload(&self) -> bool {
+        self.has_payload
+    }
+
+    fn step_with(
+        &mut self,
+        inputs: &Inputs<'_>,
+        outputs: &mut Outputs,
+        desk: &mut Desk,
+    ) -> Result<(), Fault> {
+        self.step_by(inputs, outputs, |live, inputs| {
+            live.store.data_mut().desk = Some(std::mem::take(desk));
+            let result = call_step(live, inputs);
+            // Before a store that has failed is dropped.
+            *desk = live.store.data_mut().desk.take().unwrap_or_default();
+            result
+        })
     }
 
     fn limit_steps(&mut self, cpu: Time) {
