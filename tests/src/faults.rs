@@ -31,16 +31,22 @@ pub const POISON: u8 = 200;
 /// If it has not been built.
 pub fn hostile() -> &'static Artifact {
     static ARTIFACT: OnceLock<Artifact> = OnceLock::new();
-    ARTIFACT.get_or_init(|| {
-        let guests = std::env::var_os("BULKHEAD_GUESTS").map(PathBuf::from).unwrap_or_else(|| {
-            // Beside the program, which cargo puts into `<target>/<profile>` or its `deps`.
-            let program = std::env::current_exe().unwrap_or_default();
-            let found =
-                program.ancestors().map(|folder| folder.join("guests")).find(|folder| folder.is_dir());
-            found.unwrap_or_else(|| Path::new("target/guests").to_owned())
-        });
-        Artifact::from_file(&guests.join("hostile-guest.wasm")).expect("run `cargo xtask guests` first")
-    })
+    ARTIFACT.get_or_init(|| guest("hostile-guest"))
+}
+
+/// A component of this workspace.
+///
+/// # Panics
+/// If it has not been built.
+#[must_use]
+pub fn guest(name: &str) -> Artifact {
+    let guests = std::env::var_os("BULKHEAD_GUESTS").map(PathBuf::from).unwrap_or_else(|| {
+        // Beside the program, which cargo puts into `<target>/<profile>` or its `deps`.
+        let program = std::env::current_exe().unwrap_or_default();
+        let found = program.ancestors().map(|folder| folder.join("guests")).find(|folder| folder.is_dir());
+        found.unwrap_or_else(|| Path::new("target/guests").to_owned())
+    });
+    Artifact::from_file(&guests.join(name).with_extension("wasm")).expect("run `cargo xtask guests` first")
 }
 
 /// What makes instances of the hostile component.

@@ -284,7 +284,7 @@ pub fn transfer(world: &mut World, count: u64, there: u64, back: u64, limit: Tim
                 *number = Some(own);
                 *transfer = Transfer::new(transfer.stream, (!own, back), (own, there));
             }
-            transfer.pump(&mut world.b.stack).unwrap_or_else(|error| panic!("server: {error}"));
+            transfer.pump(&mut world.b.stack).unwrap_or_else(|error| panic!("server: {error:?}"));
         }
         for client in &mut clients {
             if world.a.stack.is_open(client.stream).is_ok_and(|open| open) {

@@ -12,6 +12,7 @@ mod link;
 mod recording;
 mod reseed;
 mod server;
+mod smoltcp;
 mod swap;
 mod traffic;
 mod upgrade;

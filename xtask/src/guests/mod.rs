@@ -13,6 +13,9 @@ use crate::toolchain::{TARGET, Toolchain, remapped, target_directory, workspace}
 /// Imports of the world `protocol-module`, which makes a module payload-blind.
 const PROTOCOL_MODULE: &[&str] = &[];
 
+/// Imports of the world `protocol-module-with-payload`.
+const WITH_PAYLOAD: &[&str] = &["bulkhead:protocol/payload@1.0.0"];
+
 /// A protocol module of this workspace.
 pub(crate) struct Guest {
     /// Its package, whose library is a `cdylib`; also the name of the component.
@@ -28,7 +31,9 @@ pub(crate) struct Guest {
 const GUESTS: &[Guest] = &[
     Guest { package: "guest-tcp", imports: PROTOCOL_MODULE, memory_mib: 64 },
     Guest { package: "guest-udp", imports: PROTOCOL_MODULE, memory_mib: 16 },
-    // The same with defects, for the tests.
+    // Another TCP, of others' making, which has to read payload.
+    Guest { package: "smoltcp-module", imports: WITH_PAYLOAD, memory_mib: 64 },
+    // Ours with defects, for the tests.
     Guest { package: "hostile-guest", imports: PROTOCOL_MODULE, memory_mib: 64 },
     // The same with classic bugs, for the fuzzer to find.
     Guest { package: "planted-guest", imports: PROTOCOL_MODULE, memory_mib: 64 },
