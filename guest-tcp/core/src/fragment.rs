@@ -38,11 +38,12 @@ impl Slot {
     }
 }
 
-/// All of them. A slot that was given back in a step is free for the host only after it.
+/// All of them. A slot that was given back in a step is free for the host only after it, and so are its bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Fragments {
     pub slots: Vec<Option<Slot>>,
     freed: u64,
+    freed_bytes: usize,
 }
 
 /// What a fragment brought about.
@@ -92,7 +93,7 @@ impl Fragments {
     fn slot_for(&mut self, ip: &Ip, fragment: &Fragment, length: u32, cx: &Context<'_>) -> Option<u32> {
         let end = fragment.offset as usize + length as usize;
         let held: usize = self.slots.iter().flatten().map(Slot::end).sum();
-        if end > HOLD_BYTES || held + end > HOLDS_BYTES {
+        if end > HOLD_BYTES || held + self.freed_bytes + end > HOLDS_BYTES {
             return None;
         }
         let is_of = |slot: &Option<Slot>| slot.as_ref().is_some_and(|slot| slot.is_of(ip, fragment));
@@ -142,7 +143,7 @@ impl Fragments {
     fn free(&mut self, timers: &mut Timers, number: u32) {
         timers.set(Entity::hold(number), NEVER);
         if let Some(slot) = self.slots.get_mut(number as usize) {
-            *slot = None;
+            self.freed_bytes += slot.take().map_or(0, |slot| slot.end());
             self.freed |= 1 << (number & 63);
         }
     }
@@ -159,7 +160,7 @@ impl Fragments {
 
     /// The end of a step: what was given back in it is free.
     pub(crate) fn end_step(&mut self) {
-        self.freed = 0;
+        (self.freed, self.freed_bytes) = (0, 0);
         while self.slots.last().is_some_and(Option::is_none) {
             self.slots.pop();
         }

@@ -141,3 +141,20 @@ fn the_oldest_makes_way_once_it_has_had_its_time() {
     send(&mut host, &[from(9, 1)]);
     assert_eq!(host.holds.len(), 64);
 }
+
+#[test]
+fn bytes_given_back_are_free_only_after_the_step() {
+    let mut host = Host::new(config(v4(1), 5));
+    // Sixteen that reach to the end of their slots leave no room for another one.
+    for id in 0..16 {
+        send(&mut host, &[fragment(id, 65_504, 24, true)]);
+    }
+    assert_eq!(host.holds.len(), 16);
+    let mut other = fragment(1, 65_504, 24, true);
+    other.header[15] = 9;
+    // One is given up over a contradiction; for the host it is there until the end of the step.
+    send(&mut host, &[fragment(0, 24, 16, false), other.clone()]);
+    assert_eq!(host.holds.len(), 15);
+    send(&mut host, &[other]);
+    assert_eq!(host.holds.len(), 16);
+}

@@ -144,6 +144,25 @@ fn an_offer_waits_for_the_host() {
 }
 
 #[test]
+fn an_accepted_offer_can_be_given_up_before_the_stranger_answers() {
+    let mut host = host_with(|config| config.offers = 1, Listening::DEFER, Vec::new());
+    let calls: [fn(Handle) -> Call; 2] =
+        [|connection| Call::Close(Close { connection, linger: NEVER }), Call::Abort];
+    for (port, call) in (1..).zip(calls) {
+        peer(port).says(&mut host, SYN, 0);
+        let connection = offered(&host);
+        host.call(Call::Decide(Decide { connection, verdict: Verdict::Accept, code: 0 }));
+        assert_eq!(wires(host.settle())[0].flags, SYN | ACK);
+        host.call(call(connection));
+        assert_eq!(wires(host.settle())[0].flags, RST | ACK);
+        assert_eq!(host.streams[&connection].closed, Some(reason::ABORTED));
+    }
+    // Its place is free.
+    peer(3).says(&mut host, SYN, 0);
+    offered(&host);
+}
+
+#[test]
 fn offers_are_bounded() {
     let mut host = host_with(|config| config.offers = 3, Listening::DEFER, Vec::new());
     for port in 1..10 {

@@ -26,11 +26,12 @@ impl Slot {
     }
 }
 
-/// All of them. A slot that was given back in a step is free for the host only after it.
+/// All of them. A slot that was given back in a step is free for the host only after it, and so are its bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Fragments {
     pub(crate) slots: Vec<Option<Slot>>,
     freed: u64,
+    freed_bytes: u64,
 }
 
 impl Fragments {
@@ -94,7 +95,7 @@ impl Fragments {
     /// The slot that a fragment belongs to, or a new one within all bounds.
     fn slot_for(&mut self, name: (Address, Address, u32), end: u32, now: Time, holds: u16) -> Option<usize> {
         let held: u64 = self.slots.iter().flatten().map(|slot| u64::from(slot.end())).sum();
-        if held + u64::from(end) > HOLDS_BYTES as u64 {
+        if held + self.freed_bytes + u64::from(end) > HOLDS_BYTES as u64 {
             return None;
         }
         let is_of = |slot: &Slot| (slot.source, slot.destination, slot.identification) == name;
@@ -117,7 +118,7 @@ impl Fragments {
 
     fn free(&mut self, number: usize) {
         if let Some(slot) = self.slots.get_mut(number) {
-            *slot = None;
+            self.freed_bytes += slot.take().map_or(0, |slot| u64::from(slot.end()));
             self.freed |= 1 << (number & 63);
         }
     }
@@ -146,7 +147,7 @@ impl Fragments {
 
     /// The end of a step: what was given back in it is free.
     pub(crate) fn end_step(&mut self) {
-        self.freed = 0;
+        (self.freed, self.freed_bytes) = (0, 0);
         while self.slots.last().is_some_and(Option::is_none) {
             self.slots.pop();
         }

@@ -159,3 +159,23 @@ fn fragments_wait_for_each_other_and_not_for_ever() {
     });
     assert_eq!(overlap.events, [Event::Release(0)]);
 }
+
+#[test]
+fn bytes_given_back_are_free_only_after_the_step() {
+    let piece = |batch: &mut Batch, name: u8, units: u16| {
+        arrives(batch, 0, 0, 24, Some(units));
+        let header = batch.segments.last().unwrap().header as usize;
+        batch.headers[header + 5] = name;
+    };
+    let mut udp = started();
+    // Sixteen that reach to the end of their slots leave no room for another one.
+    let full = step(&mut udp, 0, |batch| (0..16).for_each(|name| piece(batch, name, 0x2000 | 8188)));
+    assert_eq!(full.places.len(), 16);
+    // One is given up over a contradiction; for the host it is there until the end of the step.
+    let outputs = step(&mut udp, 1, |batch| {
+        piece(batch, 0, 0);
+        piece(batch, 99, 0x2000 | 8188);
+    });
+    assert_eq!((outputs.places.len(), outputs.events), (0, vec![Event::Release(0)]));
+    assert_eq!(step(&mut udp, 2, |batch| piece(batch, 99, 0x2000 | 8188)).places.len(), 1);
+}

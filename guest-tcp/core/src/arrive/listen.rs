@@ -123,6 +123,17 @@ pub(crate) fn decide(tables: &mut Tables, decide: Decide, cx: &mut Context<'_>) 
     Ok(())
 }
 
+/// The host wants an offered connection no more, whose handshake is not complete. Says whether it is one.
+pub(crate) fn give_up(tables: &mut Tables, handle: Handle, cx: &mut Context<'_>) -> bool {
+    let Some(&number) = tables.offers.get(&handle.slot()) else { return false };
+    let Some(embryo) = tables.embryos.get(number).filter(|embryo| embryo.offered == handle) else {
+        return false;
+    };
+    refuse(embryo, cx);
+    tables.end_embryo(number, reason::ABORTED, cx);
+    true
+}
+
 /// A reset for an embryo: in answer to its SYN, or at the place that our SYN-ACK made.
 fn refuse(embryo: &Embryo, cx: &mut Context<'_>) {
     let seq = if embryo.undecided { Seq(0) } else { embryo.iss.plus(1) };

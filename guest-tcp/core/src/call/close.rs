@@ -1,5 +1,6 @@
 //! CLOSE and ABORT (RFC 9293 3.10.4, 3.10.5).
 
+use crate::arrive::listen;
 use crate::connection::{Connection, Ending};
 use crate::emit;
 use crate::out::Context;
@@ -48,6 +49,9 @@ fn end_stream(connection: &mut Connection) {
 
 /// Nobody reads any more either.
 pub(super) fn close(tables: &mut Tables, close: Close, cx: &mut Context<'_>) -> Result<(), u16> {
+    if listen::give_up(tables, close.connection, cx) {
+        return Ok(());
+    }
     with(tables, close.connection, cx, |connection, cx| {
         if connection.closed {
             return Err(reason::INVALID);
@@ -78,6 +82,9 @@ pub(super) fn close(tables: &mut Tables, close: Close, cx: &mut Context<'_>) -> 
 
 /// RFC 9293 3.10.5: a reset where the peer knows of the connection.
 pub(super) fn abort(tables: &mut Tables, handle: Handle, cx: &mut Context<'_>) -> Result<(), u16> {
+    if listen::give_up(tables, handle, cx) {
+        return Ok(());
+    }
     with(tables, handle, cx, |connection, cx| {
         emit::reset(connection, cx);
         connection.end(Ending::Gone(reason::ABORTED, 0));
