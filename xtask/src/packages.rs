@@ -27,6 +27,11 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("scp", "openssh-client"),
     // Without the service that openssh-server would start.
     ("dropbear", "dropbear-bin"),
+    ("git", "git"),
+    ("rsync", "rsync"),
+    ("wget", "wget"),
+    ("python3", "python3"),
+    ("pip3", "python3-pip"),
 ];
 
 /// Installs the packages of those `programs` that are not on the search path. `why` completes the sentence "needed to ...".

@@ -57,6 +57,10 @@ fn set_up() -> anyhow::Result<()> {
         &["nginx", "openssl", "wrk", "redis-server", "redis-benchmark"],
         "test with programs that people use",
     )?;
+    packages::ensure_programs(
+        &["git", "ssh", "dropbear", "rsync", "wget", "python3", "pip3"],
+        "test the gateway with programs that people use",
+    )?;
     for (component, probe) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
         let is_there =
             cargo().args([probe, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();

@@ -4,12 +4,17 @@ use std::time::Duration;
 
 /// How long a destination may take to answer; the inside's own SYN is repeated meanwhile.
 pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(60);
+/// Connections that are begun and not open yet; beyond, the older half of them is given up. Fewer than [`OFFERS`], which is
+/// where the module stops to listen.
+pub(crate) const BEGUN: usize = 2048;
 /// Bytes that are taken from a stream or a socket at once.
 pub(crate) const PIECE: usize = 256 << 10;
 /// What is read at once from a socket that says little.
 pub(crate) const LITTLE: usize = 16 << 10;
 /// Offers that wait for their destination.
 pub(crate) const OFFERS: u32 = 4096;
+/// Descriptors beside those of connections and flows: devices, timers, listeners, the runtime's.
+pub(crate) const DESCRIPTORS: u64 = 128;
 /// Open connections that nobody has taken yet.
 pub(crate) const BACKLOG: u32 = 4096;
 

@@ -38,6 +38,8 @@ pub(crate) struct Counters {
     denied: AtomicU64,
     /// There were too many.
     refused: AtomicU64,
+    /// They were begun, and others came before they were open.
+    given_up: AtomicU64,
     flows: AtomicU64,
     datagrams_out: AtomicU64,
     datagrams_in: AtomicU64,
@@ -51,7 +53,7 @@ impl Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         json!({
             "connections": get(&self.connections), "failed": get(&self.failed), "denied": get(&self.denied),
-            "refused": get(&self.refused), "bytes_out": get(&self.bytes_out), "bytes_in": get(&self.bytes_in),
+            "refused": get(&self.refused), "given_up": get(&self.given_up), "bytes_out": get(&self.bytes_out), "bytes_in": get(&self.bytes_in),
             "udp_flows": get(&self.flows), "datagrams_out": get(&self.datagrams_out),
             "datagrams_in": get(&self.datagrams_in),
         })

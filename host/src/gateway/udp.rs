@@ -117,6 +117,8 @@ impl Flows {
         let from = self.gateway.bound_for(target).unwrap_or_else(|| anywhere(target));
         let socket = Arc::new(HostSocket::bind(from).await?);
         socket.connect(target).await?;
+        // A socket that the runtime has not heard of yet takes nothing, and the first datagram would be lost.
+        socket.writable().await?;
         count(&self.gateway.counters.flows, 1);
         let heard = Arc::new(AtomicU64::new(now));
         let answering = Answering {

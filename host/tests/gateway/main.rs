@@ -1,6 +1,11 @@
 //! `bulkhead gateway` with programs that know nothing of it, in a namespace that plays the host.
 
 mod confined;
+mod hostile;
+mod many;
+mod programs;
+#[path = "../real_programs/programs.rs"]
+mod real;
 mod slirp4netns;
 
 use std::io::{Read as _, Write as _};

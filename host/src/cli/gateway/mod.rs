@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead::net::{Builder, Net};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::json;
 use tokio::net::{TcpListener, UnixStream};
 use tokio::process::Child;
@@ -28,7 +28,7 @@ pub(super) use slirp4netns::{SLIRP4NETNS, SLIRP4NETNS_HELP, Slirp4netns, by_name
 use super::arguments::Placement;
 use super::module::Module;
 use super::signals::Signals;
-use crate::gateway::limits::OFFERS;
+use crate::gateway::limits::{DESCRIPTORS, FLOWS, OFFERS};
 use crate::gateway::policy::{DNS, Policy};
 use crate::gateway::{self, carry};
 use arguments::Published;
@@ -71,6 +71,8 @@ async fn served(arguments: &mut Gateway, module: &Module) -> anyhow::Result<Exit
         published.push((listener, *port));
     }
     let Session { child, device, waiting, folder } = Session::begin(arguments).await?;
+    // What runs inside has been started, with what it is used to.
+    let_in(arguments.connections);
     let mut builder =
         module.give_to(Builder::new(device)).udp().any_address().offers(OFFERS).turns_in_calls(true);
     for (address, length) in arguments.ours() {
@@ -131,6 +133,24 @@ async fn served(arguments: &mut Gateway, module: &Module) -> anyhow::Result<Exit
         eprintln!("{report:#}");
     }
     Ok(code)
+}
+
+/// Every connection and every flow takes a descriptor: as many as the system gives this user.
+fn let_in(connections: usize) {
+    let needed = connections as u64 + FLOWS as u64 + DESCRIPTORS;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let most = maximum.map_or(needed, |maximum| maximum.min(needed));
+    if most < needed {
+        tracing::warn!(
+            "{needed} descriptors would be needed and {most} may be open: raise the hard limit (ulimit -Hn)"
+        );
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum }) {
+        tracing::warn!(%error, "the limit of open descriptors stays");
+    }
 }
 
 /// Waits for the program's end, or where there is none for ours.

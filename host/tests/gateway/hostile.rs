@@ -1,0 +1,68 @@
+//! A hostile program inside, and an honest one beside it.
+
+use std::collections::HashMap;
+
+use super::{HOST, MIB, host, inside, noise, report, said, serving};
+
+/// What no socket would send, and sockets by the hundred.
+const SCRIPT: &str = include_str!("hostile.py");
+/// Descriptors of the gateway at most: connections, flows, and what it has besides.
+const DESCRIPTORS: u64 = 4096 + 1024 + 128;
+/// Memory of the gateway at most, in KiB: three sandboxes, the frames, and what so many connections hold.
+const MEMORY_KIB: u64 = 400 << 10;
+
+/// Runs it for so long; the honest program fetches the same file again and again meanwhile.
+fn endure(seconds: u32) {
+    let Some(space) = host() else { return };
+    // Whoever is there does not answer: an interface that nobody reads drops what it is given.
+    for line in
+        ["tuntap add dev silent mode tun", "address add 203.0.113.1/24 dev silent", "link set silent up"]
+    {
+        space.run(&[&["ip"], &line.split(' ').collect::<Vec<_>>()[..]].concat()).unwrap();
+    }
+    let bytes = noise(MIB);
+    let folder = space.folder().display().to_string();
+    std::fs::write(space.folder().join("file"), &bytes).unwrap();
+    std::fs::write(space.folder().join("hostile.py"), SCRIPT).unwrap();
+    // The shell's parent is the gateway.
+    let line = format!(
+        "cd {folder}; python3 hostile.py tun0 {HOST} 203.0.113. {seconds} > deeds & hostile=$!\n\
+         served=0; descriptors=0\n\
+         while kill -0 $hostile 2> /dev/null; do\n\
+           curl -sS --fail -m 20 -o copy http://{HOST}/ && cmp copy file || exit 9\n\
+           served=$((served + 1)); now=$(ls /proc/$PPID/fd | wc -l); [ $now -gt $descriptors ] && descriptors=$now\n\
+         done\n\
+         wait $hostile || exit 8\n\
+         curl -sS --fail -m 20 -o copy http://{HOST}/ && cmp copy file || exit 7\n\
+         echo served=$served descriptors=$descriptors memory=$(sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$PPID/status) $(cat deeds)"
+    );
+    let output = serving(&space, &bytes, || inside(&space, &[], &line));
+    let (said, report) = (said(&output), report(&output));
+    println!("{said}\n{report}");
+    let figures: HashMap<&str, u64> = said
+        .split_whitespace()
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name, value.parse().unwrap()))
+        .collect();
+    for deed in ["malformed", "syns", "hoarded", "fragments", "flows", "scanned"] {
+        assert!(figures[deed] > 200 * u64::from(seconds), "{deed}: {said}");
+    }
+    assert!(figures["served"] >= u64::from(seconds) / 4 + 1, "{said}");
+    assert!(figures["descriptors"] <= DESCRIPTORS, "{said}");
+    assert!(figures["memory"] <= MEMORY_KIB, "{said}");
+    assert_eq!(report["faults"], 0, "{report}");
+    // It was held off by its bounds, and not by chance.
+    assert!(report["gateway"]["given_up"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn tun_a_hostile_program_harms_nobody_but_itself() {
+    endure(6);
+}
+
+#[test]
+#[ignore = "takes long: a minute"]
+fn slow_a_hostile_program_for_a_minute() {
+    endure(60);
+}
