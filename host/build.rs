@@ -4,8 +4,11 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 /// The modules' files in the folder of guests, and what the library calls them.
-const MODULES: [(&str, &str); 2] =
-    [("guest-tcp.wasm", "BULKHEAD_TCP_MODULE"), ("guest-udp.wasm", "BULKHEAD_UDP_MODULE")];
+const MODULES: [(&str, &str); 3] = [
+    ("guest-tcp.wasm", "BULKHEAD_TCP_MODULE"),
+    ("guest-udp.wasm", "BULKHEAD_UDP_MODULE"),
+    ("guest-neighbours.wasm", "BULKHEAD_NEIGHBOURS_MODULE"),
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

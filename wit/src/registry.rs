@@ -136,6 +136,12 @@ registry! {
         RTO_MIN = 27, "rto-min";
         /// Segments that a super-segment has at least where it is sized by the rate; 0 is two.
         SUPER_SEGMENT_MIN = 28, "super-segment-min";
+        /// Of a module that serves frames: our own link address, six bytes as a number, the first one the highest.
+        LINK_ADDRESS = 29, "link-address";
+        /// The IPv4 address that is given to the one guest of the link, as a number; 0 is none.
+        LEASE = 30, "lease";
+        /// The IPv4 address of the name server that guests are told of, as a number; 0 is none.
+        NAME_SERVER = 31, "name-server";
     }
 }
 

@@ -24,6 +24,8 @@ pub use facts::{Facts, Memory};
 pub(crate) static BUNDLED: &[u8] = include_bytes!(env!("BULKHEAD_TCP_MODULE"));
 /// The bundled UDP module.
 pub(crate) static BUNDLED_UDP: &[u8] = include_bytes!(env!("BULKHEAD_UDP_MODULE"));
+/// The bundled module that answers for a link's neighbours.
+pub(crate) static BUNDLED_NEIGHBOURS: &[u8] = include_bytes!(env!("BULKHEAD_NEIGHBOURS_MODULE"));
 /// What the bundled module is called in messages.
 const BUNDLED_NAME: &str = "bundled TCP module";
 
@@ -64,6 +66,14 @@ impl Artifact {
     /// Where this machine cannot run it.
     pub fn bundled_udp() -> Result<Self, ArtifactError> {
         Self::from_bytes("bundled UDP module", BUNDLED_UDP)
+    }
+
+    /// The module that this program carries inside it for links to virtual machines: ARP, Neighbour Discovery, DHCP.
+    ///
+    /// # Errors
+    /// Where this machine cannot run it.
+    pub fn bundled_neighbours() -> Result<Self, ArtifactError> {
+        Self::from_bytes("bundled neighbours module", BUNDLED_NEIGHBOURS)
     }
 
     /// A module in a file.

@@ -6,18 +6,19 @@ use std::fs::DirBuilder;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::fs::Mode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+
+use super::private_socket;
 
 /// Bytes of a question.
 const QUESTION: u64 = 64 << 10;
@@ -110,14 +111,7 @@ impl Control {
                 .create(folder)
                 .with_context(|| format!("cannot make {} for the control socket", folder.display()))?;
         }
-        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|old| old.file_type().is_socket());
-        if is_socket && StdStream::connect(path).is_err() {
-            std::fs::remove_file(path).with_context(|| format!("cannot replace {}", path.display()))?;
-        }
-        // Never open to others, not even for a moment.
-        let before = rustix::process::umask(Mode::from_raw_mode(0o177));
-        let bound = StdListener::bind(path);
-        rustix::process::umask(before);
+        let bound = private_socket::bind(path, StdStream::connect, StdListener::bind);
         let listener = bound.with_context(|| {
             format!("cannot make the control socket {}; name another one with --control", path.display())
         })?;

@@ -26,6 +26,7 @@ mod metrics;
 mod module;
 mod outside;
 mod plan;
+mod private_socket;
 mod ready;
 mod replay;
 mod report;

@@ -11,6 +11,7 @@
 //! - `shard` (feature `net`): the queues of one interface, shared out among several stacks;
 //! - `tun` (feature `tun`): the plain TUN device;
 //! - `offload` (feature `tun`): the fast TUN device, with virtio-net headers and several queues;
+//! - `ethernet` (feature `net`): a link to a virtual machine, with a module that answers for its neighbours;
 //! - `interface` (feature `tun`): addresses, MTU and state of a network interface.
 
 use std::io::{self, IoSlice};
@@ -24,6 +25,8 @@ use crate::frame::{Frame, FramePool};
 pub mod adopted;
 #[cfg(feature = "tun")]
 mod error;
+#[cfg(feature = "net")]
+pub mod ethernet;
 #[cfg(feature = "tun")]
 pub mod interface;
 pub mod link;
@@ -157,6 +160,11 @@ pub trait Device: Send {
         let _ = now;
     }
 
+    /// When the device has something to do by itself and is to be asked for frames: [`NEVER`](bulkhead_wit::NEVER) for most.
+    fn next_deadline(&self) -> Time {
+        bulkhead_wit::NEVER
+    }
+
     /// A datagram that was put together from fragments: given back if it is for this device's host, which is always so
     /// but for shards.
     fn steer(&mut self, frame: Frame) -> Option<Frame> {
@@ -183,6 +191,10 @@ impl<D: Device + ?Sized> Device for Box<D> {
 
     fn set_now(&mut self, now: Time) {
         (**self).set_now(now);
+    }
+
+    fn next_deadline(&self) -> Time {
+        (**self).next_deadline()
     }
 
     fn steer(&mut self, frame: Frame) -> Option<Frame> {

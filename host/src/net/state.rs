@@ -176,7 +176,8 @@ impl State {
         self.turns += 1;
         again |= self.router.waiting() > 0;
         self.turned = self.now();
-        self.deadline = self.modules().map(Stack::next_deadline).min().unwrap_or(NEVER);
+        let modules = self.modules().map(Stack::next_deadline).min().unwrap_or(NEVER);
+        self.deadline = modules.min(self.router.device().next_deadline());
         if self.device_errors() != errors {
             self.deadline = self.deadline.min(self.turned + nanoseconds(RETRY));
         }

@@ -2,6 +2,7 @@
 
 mod confined;
 mod hostile;
+mod machine;
 mod many;
 mod programs;
 #[path = "../real_programs/programs.rs"]

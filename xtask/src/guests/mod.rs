@@ -31,6 +31,8 @@ pub(crate) struct Guest {
 const GUESTS: &[Guest] = &[
     Guest { package: "guest-tcp", imports: PROTOCOL_MODULE, memory_mib: 64 },
     Guest { package: "guest-udp", imports: PROTOCOL_MODULE, memory_mib: 16 },
+    // What a virtual machine asks of its link.
+    Guest { package: "guest-neighbours", imports: PROTOCOL_MODULE, memory_mib: 4 },
     // Another TCP, of others' making, which has to read payload.
     Guest { package: "smoltcp-module", imports: WITH_PAYLOAD, memory_mib: 64 },
     // Ours with defects, for the tests.

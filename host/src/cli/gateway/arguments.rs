@@ -22,6 +22,8 @@ Examples:
   bulkhead gateway --deny 10.0.0.0/8 --deny :25 -- ./untrusted
                                                   neither the private network nor mail
   bulkhead gateway --pid 4711                     a network namespace that exists: a container's
+  bulkhead gateway --qemu-stream /tmp/net         a virtual machine, of `qemu-system-x86_64 -device virtio-net,netdev=n
+                                                  -netdev stream,id=n,server=off,addr.type=unix,addr.path=/tmp/net`
 
 The program sees one interface, with the gateway at 10.0.2.2 (fd00::2) and a name server at 10.0.2.3, which answers as
 the host's does. TCP and UDP to anywhere else are carried by ordinary sockets of this user's; destinations that refuse,
@@ -36,12 +38,20 @@ Exit codes: the program's own; 125 if the gateway itself fails, 2 wrong usage.";
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Gateway {
     /// The program to run inside, with its arguments
-    #[arg(last = true, value_name = "PROGRAM", required_unless_present_any = ["netns", "pid"])]
+    #[arg(last = true, value_name = "PROGRAM", required_unless_present_any = ["netns", "pid", "qemu_stream", "qemu_dgram"])]
     pub(super) program: Vec<OsString>,
 
     /// Instead of a program: a network namespace that exists
     #[arg(long, value_name = "PATH", conflicts_with_all = ["program", "pid"])]
     pub(super) netns: Option<PathBuf>,
+
+    /// Instead of a program: a virtual machine, whose QEMU connects to this socket with -netdev stream
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["program", "netns", "pid"])]
+    pub(super) qemu_stream: Option<PathBuf>,
+
+    /// The same with -netdev dgram: our socket, and QEMU's
+    #[arg(long, value_name = "OURS=QEMU'S", conflicts_with_all = ["program", "netns", "pid", "qemu_stream"])]
+    pub(super) qemu_dgram: Option<Sockets>,
 
     /// Instead of a program: the namespaces of this process
     #[arg(long, value_name = "PID", conflicts_with = "program")]
@@ -168,6 +178,26 @@ impl Network {
     }
 }
 
+/// Where frames come in, and where they go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::cli) struct Sockets {
+    pub(super) ours: PathBuf,
+    pub(super) theirs: PathBuf,
+}
+
+impl FromStr for Sockets {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((ours, theirs)) if !ours.is_empty() && !theirs.is_empty() => {
+                Ok(Self { ours: ours.into(), theirs: theirs.into() })
+            }
+            _ => Err("the paths of two sockets, such as /run/vm/net.host=/run/vm/net.guest".to_owned()),
+        }
+    }
+}
+
 /// A port of the host's that leads inside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::cli) struct Published {
@@ -191,6 +221,16 @@ impl FromStr for Published {
 }
 
 impl Gateway {
+    /// Whether it is for a virtual machine.
+    pub(super) fn is_machine(&self) -> bool {
+        self.qemu_stream.is_some() || self.qemu_dgram.is_some()
+    }
+
+    /// The IPv4 address inside.
+    pub(super) fn lease(&self) -> Ipv4Addr {
+        self.network.host(100)
+    }
+
     /// The gateway's own addresses, each with its network's length in bits.
     pub(super) fn ours(&self) -> Vec<(IpAddr, u8)> {
         self.both(self.network.host(2), 2)
@@ -198,7 +238,7 @@ impl Gateway {
 
     /// The addresses inside.
     pub(super) fn inside(&self) -> Vec<(IpAddr, u8)> {
-        self.both(self.network.host(100), 0x100)
+        self.both(self.lease(), 0x100)
     }
 
     /// Where name servers answer.

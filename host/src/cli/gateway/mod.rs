@@ -2,6 +2,7 @@
 
 mod arguments;
 mod inside;
+mod machine;
 mod session;
 mod slirp4netns;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bulkhead::device::Device;
 use bulkhead::net::{Builder, Net};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::json;
@@ -32,7 +34,8 @@ use crate::gateway::limits::{DESCRIPTORS, FLOWS, OFFERS};
 use crate::gateway::policy::{DNS, Policy};
 use crate::gateway::{self, carry};
 use arguments::Published;
-use session::{Session, host_name_servers};
+use machine::Machine;
+use session::{Session, Settled, host_name_servers};
 
 /// What tools that run programs say when they fail themselves.
 const FAILED: u8 = 125;
@@ -70,7 +73,9 @@ async fn served(arguments: &mut Gateway, module: &Module) -> anyhow::Result<Exit
             .with_context(|| format!("--publish {}: cannot listen", port.at))?;
         published.push((listener, *port));
     }
-    let Session { child, device, waiting, folder } = Session::begin(arguments).await?;
+    let Some((within, device)) = Within::begin(arguments, &mut signals).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     // What runs inside has been started, with what it is used to.
     let_in(arguments.connections);
     let mut builder =
@@ -100,22 +105,23 @@ async fn served(arguments: &mut Gateway, module: &Module) -> anyhow::Result<Exit
             carrying.spawn(publish(listener, port, net.clone(), *inside));
         }
     }
-    // What stands in it is mounted by now.
-    drop(folder);
+    let within = within.settle();
     let exit = arguments.caller.exit.take().map(watched).transpose().context("--exit-fd")?;
     if arguments.placement != Placement::Process {
         // A server process that fails is followed by another, which is a program to be run.
         gateway::confine().context("the process cannot be confined")?;
     }
-    let program = waiting.go(child).await?;
-    if let Some(ready) = arguments.caller.ready.take() {
-        rustix::io::write(&ready, b"1").context("--ready-fd")?;
-    } else if program.is_none() {
-        eprintln!("the namespace has its network; Ctrl-C ends it");
+    let (program, machine) = within.go().await?;
+    match arguments.caller.ready.take() {
+        Some(ready) => drop(rustix::io::write(&ready, b"1").context("--ready-fd")?),
+        None if machine.is_some() => eprintln!("the machine has its network; Ctrl-C ends it"),
+        None if program.is_none() => eprintln!("the namespace has its network; Ctrl-C ends it"),
+        None => {}
     }
     let code = tokio::select! {
         code = ended(program, &mut signals) => code?,
         () = happens(exit.as_ref()) => ExitCode::SUCCESS,
+        () = machine::gone(machine.as_ref()) => ExitCode::SUCCESS,
         failed = carrying.join_next() => match failed {
             Some(Ok(Err(error))) => return Err(error.into()),
             _ => anyhow::bail!("the gateway has ended by itself"),
@@ -133,6 +139,53 @@ async fn served(arguments: &mut Gateway, module: &Module) -> anyhow::Result<Exit
         eprintln!("{report:#}");
     }
     Ok(code)
+}
+
+/// Who has the network.
+enum Within {
+    Namespace(Box<Session>),
+    Machine(Machine),
+}
+
+impl Within {
+    /// Makes or enters the namespaces, or waits for the machine. None if a signal came first.
+    async fn begin(
+        arguments: &Gateway,
+        signals: &mut Signals,
+    ) -> anyhow::Result<Option<(Self, Box<dyn Device>)>> {
+        if arguments.is_machine() {
+            let begun = Machine::begin(arguments, signals).await?;
+            return Ok(
+                begun.map(|(machine, device)| (Self::Machine(machine), Box::new(device) as Box<dyn Device>))
+            );
+        }
+        let (session, device) = Session::begin(arguments).await?;
+        Ok(Some((Self::Namespace(Box::new(session)), Box::new(device))))
+    }
+
+    fn settle(self) -> Ready {
+        match self {
+            // What stands in the session's files is mounted by now.
+            Self::Namespace(session) => Ready::Namespace(Box::new(session.settle())),
+            Self::Machine(machine) => Ready::Machine(machine),
+        }
+    }
+}
+
+/// The same, once the process is confined.
+enum Ready {
+    Namespace(Box<Settled>),
+    Machine(Machine),
+}
+
+impl Ready {
+    /// Lets it begin: the program, if there is one, or the machine.
+    async fn go(self) -> anyhow::Result<(Option<Child>, Option<Machine>)> {
+        match self {
+            Self::Namespace(session) => Ok((session.go().await?, None)),
+            Self::Machine(machine) => Ok((None, Some(machine))),
+        }
+    }
 }
 
 /// Every connection and every flow takes a descriptor: as many as the system gives this user.

@@ -44,15 +44,14 @@ impl Drop for Folder {
     }
 }
 
-/// What is inside.
+/// A namespace that was made or entered.
 pub(super) struct Session {
     /// The part inside, which becomes the program where there is one.
-    pub(super) child: Child,
-    pub(super) device: OffloadTun,
+    child: Child,
     /// It waits until somebody listens.
-    pub(super) waiting: Waiting,
+    waiting: Waiting,
     /// Holds the file that stands in the place of resolv.conf.
-    pub(super) folder: Folder,
+    _folder: Folder,
 }
 
 impl Session {
@@ -60,7 +59,7 @@ impl Session {
     ///
     /// # Errors
     /// A line that says what to do.
-    pub(super) async fn begin(gateway: &Gateway) -> anyhow::Result<Self> {
+    pub(super) async fn begin(gateway: &Gateway) -> anyhow::Result<(Self, OffloadTun)> {
         let folder = Folder::new().context("cannot make a folder for the time of the session")?;
         let socket = folder.0.join("device");
         let listener = UnixListener::bind(&socket)?;
@@ -82,27 +81,38 @@ impl Session {
             taken.await.context("the inside does not make its interface in time")??;
         let device = OffloadTun::adopt(descriptor, gateway.mtu)?;
         let waiting = Waiting { stream: waiting, is_program: !gateway.program.is_empty() };
-        Ok(Self { child, device, waiting, folder })
+        Ok((Self { child, waiting, _folder: folder }, device))
+    }
+
+    /// Forgets what was only needed until the inside was made: it cannot be removed later on.
+    pub(super) fn settle(self) -> Settled {
+        Settled { child: self.child, waiting: self.waiting }
     }
 }
 
 /// The part inside, which waits for a word before it becomes the program.
-pub(super) struct Waiting {
+struct Waiting {
     stream: UnixStream,
     is_program: bool,
 }
 
-impl Waiting {
+/// A session whose files are gone.
+pub(super) struct Settled {
+    child: Child,
+    waiting: Waiting,
+}
+
+impl Settled {
     /// Lets it go on; without a program it ends here.
     ///
     /// # Errors
     /// It has gone away.
-    pub(super) async fn go(mut self, mut child: Child) -> anyhow::Result<Option<Child>> {
-        self.stream.write_all(b"taken\n").await.context("the inside has gone away")?;
-        if self.is_program {
-            return Ok(Some(child));
+    pub(super) async fn go(mut self) -> anyhow::Result<Option<Child>> {
+        self.waiting.stream.write_all(b"taken\n").await.context("the inside has gone away")?;
+        if self.waiting.is_program {
+            return Ok(Some(self.child));
         }
-        let status = child.wait().await?;
+        let status = self.child.wait().await?;
         anyhow::ensure!(status.success(), "the inside ended with {status}");
         Ok(None)
     }
