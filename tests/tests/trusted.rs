@@ -13,7 +13,6 @@ const TRUSTED: &[&str] = &[
     "device/offload.rs",
     "device/vnet.rs",
     "device/error.rs",
-    "device/ethernet",
     "frame.rs",
     "checksum.rs",
     "split",

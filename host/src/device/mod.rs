@@ -171,33 +171,3 @@ pub trait Device: Send {
         Some(frame)
     }
 }
-
-impl<D: Device + ?Sized> Device for Box<D> {
-    fn capabilities(&self) -> Capabilities {
-        (**self).capabilities()
-    }
-
-    fn receive(&mut self, pool: &mut FramePool) -> io::Result<Option<Frame>> {
-        (**self).receive(pool)
-    }
-
-    fn transmit(&mut self, parts: &[IoSlice<'_>], offload: Offload) -> io::Result<bool> {
-        (**self).transmit(parts, offload)
-    }
-
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        (**self).as_fd()
-    }
-
-    fn set_now(&mut self, now: Time) {
-        (**self).set_now(now);
-    }
-
-    fn next_deadline(&self) -> Time {
-        (**self).next_deadline()
-    }
-
-    fn steer(&mut self, frame: Frame) -> Option<Frame> {
-        (**self).steer(frame)
-    }
-}
