@@ -38,11 +38,7 @@ pub fn inherited(descriptor: OwnedFd) -> Result<Box<dyn Device>, DeviceError> {
     let file = File::from(descriptor);
     let (interface, has_header) = asked(&file)?;
     let link = KernelSide { mtu: interface.mtu()?, interface, next_look: 0 };
-    Ok(if has_header {
-        Box::new(OffloadTun::with_file(file, link)?)
-    } else {
-        Box::new(Tun::with_file(file, link))
-    })
+    Ok(if has_header { Box::new(OffloadTun::with_file(file, link)?) } else { Box::new(Tun { file, link }) })
 }
 
 /// The interface of a TUN device, and whether its frames have a virtio-net header.

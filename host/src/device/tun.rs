@@ -47,8 +47,8 @@ impl TunOptions {
 /// A plain TUN device.
 #[derive(Debug)]
 pub struct Tun {
-    file: File,
-    link: KernelSide,
+    pub(crate) file: File,
+    pub(crate) link: KernelSide,
 }
 
 /// The interface behind a TUN device, and its MTU as it was read last.
@@ -92,11 +92,6 @@ impl Tun {
         // SAFETY: the descriptor is open and was just given up by its owner.
         let file = unsafe { File::from_raw_fd(device.into_raw_fd()) };
         Ok(Self { file, link: KernelSide::configure(interface, options)? })
-    }
-
-    /// One that is open already.
-    pub(crate) const fn with_file(file: File, link: KernelSide) -> Self {
-        Self { file, link }
     }
 
     /// The kernel's side of it.

@@ -35,6 +35,8 @@ const GUESTS: &[Guest] = &[
     Guest { package: "guest-neighbours", imports: PROTOCOL_MODULE, memory_mib: 4 },
     // Another TCP, of others' making, which has to read payload.
     Guest { package: "smoltcp-module", imports: WITH_PAYLOAD, memory_mib: 64 },
+    // To learn from.
+    Guest { package: "tiny-tcp", imports: PROTOCOL_MODULE, memory_mib: 16 },
     // Ours with defects, for the tests.
     Guest { package: "hostile-guest", imports: PROTOCOL_MODULE, memory_mib: 64 },
     // The same with classic bugs, for the fuzzer to find.
