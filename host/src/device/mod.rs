@@ -23,6 +23,7 @@ use crate::frame::{Frame, FramePool};
 
 #[cfg(feature = "tun")]
 pub mod adopted;
+mod boxed;
 #[cfg(feature = "tun")]
 mod error;
 #[cfg(feature = "net")]
