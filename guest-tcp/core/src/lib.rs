@@ -2,7 +2,7 @@
 //!
 //! [`Tcp`] implements the contract's [`Module`]. A segment's way through it, and where each part lives:
 //!
-//! - `step`: one step, in the contract's order; read it first;
+//! - `step`: one step, in the contract's order; read it first; `segments`: its segments, in runs of one connection each;
 //! - `header`: IPv4, IPv6, TCP, options and ICMP, parsed and built;
 //! - `demux`, `tables`, `slab`, `entity`: whose segment it is, and everything that the stack keeps of its peers;
 //! - `arrive`: SEGMENT ARRIVES, a file per step of RFC 9293 3.10.7; `reassembly` for what lies beyond a hole;
@@ -39,6 +39,7 @@ mod ports;
 mod reassembly;
 pub mod recovery;
 mod save;
+mod segments;
 mod seq;
 mod settings;
 mod slab;

@@ -1,21 +1,19 @@
 //! One step, in the contract's order: calls, positions, messages, segments, time; then what there is to send.
 
 use crate::Tcp;
-use crate::arrive::{self, Arrived};
+use crate::arrive;
 use crate::call;
 use crate::connection::Connection;
 use crate::emit::{self, Progress};
 use crate::entity::{Entity, EntityKind};
-use crate::icmp;
 use crate::limits::TIMERS_PER_STEP;
 use crate::out::{Context, Out};
+use crate::segments;
 use crate::tables::Tables;
-use crate::time_wait::Then;
 use crate::timeout;
 use alloc::boxed::Box;
 use bulkhead_wit::limits::DEADLINE_MIN;
-use bulkhead_wit::registry::protocol;
-use bulkhead_wit::{Handle, Inputs, Kind, NEVER, Outputs, Position, Segment, Time};
+use bulkhead_wit::{Handle, Inputs, NEVER, Outputs, Position, Time};
 
 /// The whole step.
 pub(crate) fn step(tcp: &mut Tcp, inputs: &Inputs<'_>, outputs: &mut Outputs) {
@@ -28,14 +26,7 @@ pub(crate) fn step(tcp: &mut Tcp, inputs: &Inputs<'_>, outputs: &mut Outputs) {
         arrive_position(tables, position, &mut cx);
     }
     call::second(tables, inputs.calls, &mut cx);
-    for (index, segment) in (0_u32..).zip(inputs.segments) {
-        let start = segment.header as usize;
-        let end = start.saturating_add(usize::from(segment.header_length));
-        match inputs.headers.get(start..end) {
-            Some(header) => arrive_segment(tables, index, header, segment, &mut cx),
-            None => cx.instance.counters.dropped += 1,
-        }
-    }
+    segments::arrive(tables, inputs, &mut cx);
     fire_timers(tables, &mut cx);
     send(tables, &mut cx);
     call::queries(tables, inputs.calls, &mut cx);
@@ -65,63 +56,6 @@ fn arrive_position(tables: &mut Tables, position: &Position, cx: &mut Context<'_
     let open = connection.state.is_synchronized() && !receive.fin_taken;
     connection.ack_now |= matters && open && receive.opens_widely(clamp);
     tables.settle(number, cx);
-}
-
-/// One segment of the batch.
-fn arrive_segment(tables: &mut Tables, index: u32, header: &[u8], segment: &Segment, cx: &mut Context<'_>) {
-    cx.instance.counters.segs_in += u64::from(segment.count.max(1));
-    match (segment.kind, segment.protocol) {
-        (Kind::Whole, protocol::TCP) => match Arrived::parse(index, header, segment) {
-            Some(arrived) => demultiplex(tables, &arrived, cx),
-            None => cx.instance.counters.dropped += 1,
-        },
-        (Kind::Whole, protocol::ICMP | protocol::ICMPV6) => icmp::message(index, header, segment, cx),
-        (Kind::Fragment, _) => {
-            tables.fragments.arrive(&mut tables.timers, header, (index, segment), cx);
-        }
-        (Kind::IcmpError, _) => icmp::error(tables, header, segment, cx),
-        (Kind::Whole, _) => icmp::no_taker(index, header, segment, cx),
-        (Kind::Frame, _) => cx.instance.counters.dropped += 1,
-    }
-}
-
-/// Finds out whose segment it is.
-fn demultiplex(tables: &mut Tables, segment: &Arrived, cx: &mut Context<'_>) {
-    let key = cx.instance.keys.table;
-    let Some(entity) = tables.find(key, segment.local, segment.remote) else {
-        // The host still holds the ends of what was closed in this step; the peer will send again.
-        if !tables.was_closed(segment.local, segment.remote) {
-            arrive::listen::arrive(tables, segment, cx);
-        }
-        return;
-    };
-    let number = entity.number();
-    match entity.what() {
-        EntityKind::Connection => {
-            if let Some(connection) = tables.connections.get_mut(number) {
-                if connection.ending.is_none() {
-                    arrive::arrive(connection, segment, cx);
-                }
-                tables.settle(number, cx);
-            }
-        }
-        EntityKind::Embryo => arrive::listen::embryo(tables, number, segment, cx),
-        EntityKind::TimeWait => {
-            let Some(remains) = tables.time_waits.get_mut(number) else { return };
-            let then = remains.arrive(segment, cx);
-            let deadline = remains.deadline;
-            match then {
-                Then::Stay => tables.timers.set(entity, deadline),
-                Then::End => tables.remove_time_wait(key, number),
-                Then::Anew => {
-                    tables.remove_time_wait(key, number);
-                    arrive::listen::arrive(tables, segment, cx);
-                }
-            }
-        }
-        // Nothing is found by ends that has none.
-        EntityKind::Hold => {}
-    }
 }
 
 /// Fires what is due, each entity at most once.
