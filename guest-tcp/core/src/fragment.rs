@@ -193,10 +193,10 @@ impl Slot {
         if start < self.next || self.reassembly.duplicate(start, end).is_some() {
             return Outcome::Broken;
         }
-        let (missing, next) = self.reassembly.take(self.next, start, end, ISLANDS - 1);
-        self.next = next;
-        for &(from, to) in missing.pieces() {
-            cx.out.outputs.places.push(Place {
+        let places = &mut cx.out.outputs.places;
+        let before = places.len();
+        self.next = self.reassembly.take(self.next, (start, end), ISLANDS - 1, |from, to| {
+            places.push(Place {
                 of: u64::from(number),
                 at: from,
                 segment: index,
@@ -205,8 +205,8 @@ impl Slot {
                 source: Source::Segment,
                 target: Target::Hold,
             });
-        }
-        if !fragment.more && !missing.pieces().is_empty() {
+        });
+        if !fragment.more && places.len() > before {
             self.length = Some(end as u32);
         }
         match self.length {

@@ -17,7 +17,7 @@ pub(crate) const PIECES: usize = bulkhead_wit::limits::PLACES_PER_SEGMENT;
 
 /// The parts of a range that were missing, in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Missing {
+struct Missing {
     pieces: [(u64, u64); PIECES],
     count: usize,
 }
@@ -30,7 +30,7 @@ impl Missing {
         true
     }
 
-    pub(crate) fn pieces(&self) -> &[(u64, u64)] {
+    fn pieces(&self) -> &[(u64, u64)] {
         self.pieces.get(..self.count).unwrap_or(&[])
     }
 }
@@ -66,19 +66,33 @@ impl Reassembly {
             .find(|(from, to)| from < to)
     }
 
-    /// Takes in `start..end` (all of it at or beyond `next`, the first byte not yet in order) and says which parts
-    /// were missing and which byte is next in order now. What would need more than `most` islands or more than
+    /// Takes in `start..end` (all of it at or beyond `next`, the first byte not yet in order), tells `each` part that was
+    /// missing and gives the byte that is next in order now. What would need more than `most` islands or more than
     /// [`PIECES`] pieces is left out: the peer sends it again.
-    pub(crate) fn take(&mut self, next: u64, start: u64, end: u64, most: usize) -> (Missing, u64) {
-        let mut missing = Missing::default();
+    #[inline]
+    pub(crate) fn take(
+        &mut self,
+        next: u64,
+        (start, end): (u64, u64),
+        most: usize,
+        mut each: impl FnMut(u64, u64),
+    ) -> u64 {
         if start >= end {
-            return (missing, next);
+            return next;
         }
         if start == next && self.islands.is_none() {
             // The ordinary case: nothing is missing before or behind it.
-            missing.push(start, end);
-            return (missing, end);
+            each(start, end);
+            return end;
         }
+        let (missing, next) = self.fit(next, start, end, most);
+        missing.pieces().iter().for_each(|&(from, to)| each(from, to));
+        next
+    }
+
+    /// The same among islands.
+    fn fit(&mut self, next: u64, start: u64, end: u64, most: usize) -> (Missing, u64) {
+        let mut missing = Missing::default();
         let mut from = start;
         let mut to = start;
         for island in self.islands() {
@@ -154,13 +168,17 @@ mod tests {
     #[test]
     fn only_what_is_missing_is_taken() {
         let mut r = Reassembly::default();
-        assert_eq!(r.take(0, 10, 20, 64).0.pieces(), [(10, 20)]);
-        assert_eq!(r.take(0, 30, 40, 64).0.pieces(), [(30, 40)]);
-        let (missing, next) = r.take(0, 5, 45, 64);
+        assert_eq!(r.take(0, (3, 3), 64, |_, _| panic!("nothing")), 0);
+        let mut seen = Vec::new();
+        assert_eq!(r.take(0, (0, 3), 64, |start, end| seen.push((start, end))), 3);
+        assert_eq!(r.take(0, (10, 20), 64, |start, end| seen.push((start, end))), 0);
+        assert_eq!(seen, [(0, 3), (10, 20)]);
+        assert_eq!(r.fit(0, 30, 40, 64).0.pieces(), [(30, 40)]);
+        let (missing, next) = r.fit(0, 5, 45, 64);
         assert_eq!(missing.pieces(), [(5, 10), (20, 30), (40, 45)]);
         assert_eq!(next, 0);
         assert_eq!(r.islands().len(), 1);
-        assert_eq!(r.take(0, 0, 5, 64), (Missing { pieces: [(0, 5), (0, 0), (0, 0), (0, 0)], count: 1 }, 45));
+        assert_eq!(r.fit(0, 0, 5, 64), (Missing { pieces: [(0, 5), (0, 0), (0, 0), (0, 0)], count: 1 }, 45));
         assert!(r.is_empty());
     }
 
@@ -168,7 +186,7 @@ mod tests {
     fn islands_are_bounded_and_duplicates_named() {
         let mut r = Reassembly::default();
         for at in 0..10_u64 {
-            let (missing, _) = r.take(0, 10 + at * 10, 15 + at * 10, 4);
+            let (missing, _) = r.fit(0, 10 + at * 10, 15 + at * 10, 4);
             assert_eq!(missing.pieces().len(), usize::from(at < 4));
         }
         assert_eq!(r.duplicate(12, 23), Some((12, 15)));
@@ -182,9 +200,9 @@ mod tests {
     fn more_pieces_than_allowed_leave_the_rest() {
         let mut r = Reassembly::default();
         for at in 1..8_u64 {
-            let _ = r.take(0, at * 10, at * 10 + 5, 64);
+            let _ = r.fit(0, at * 10, at * 10 + 5, 64);
         }
-        let (missing, next) = r.take(0, 0, 100, 64);
+        let (missing, next) = r.fit(0, 0, 100, 64);
         assert_eq!(missing.pieces(), [(0, 10), (15, 20), (25, 30), (35, 40)]);
         assert_eq!(next, 45);
         assert_eq!(r.islands().len(), 3);

@@ -66,12 +66,18 @@ fn acknowledge(
 ) {
     let una = connection.recovery.acknowledged();
     let to = u64::try_from(at).unwrap_or(0);
-    let mut sacks = [Span::default(); SACK_BLOCKS];
-    let (count, dsack) = selective(connection, segment, to, &mut sacks);
+    let mut room;
+    let (sacks, dsack) = if segment.options.sack_blocks().is_empty() {
+        (&[][..], None)
+    } else {
+        room = [Span::default(); SACK_BLOCKS];
+        let (count, dsack) = selective(connection, segment, to, &mut room);
+        (room.get(..count).unwrap_or(&[]), dsack)
+    };
     let before = connection.acknowledged();
     let ack = Ack {
         to,
-        sacks: sacks.get(..count).unwrap_or(&[]),
+        sacks,
         dsack,
         echoed: syn_sent::echoed(connection, segment, cx.now),
         window_changed,

@@ -9,15 +9,19 @@ use crate::state::State;
 use bulkhead_wit::{Event, Finished};
 
 /// Notes where the peer's stream ends, and takes the FIN once everything before it is here.
+#[inline]
 pub(crate) fn arrive(connection: &mut Connection, segment: &Arrived, cx: &mut Context<'_>) {
     if segment.has(Flags::FIN) {
         note(connection, segment, cx);
     }
-    let receive = &mut connection.receive;
-    if receive.fin_taken || receive.fin.get() != Some(receive.next) {
-        return;
+    let receive = &connection.receive;
+    if !receive.fin_taken && receive.fin.get() == Some(receive.next) {
+        take(connection);
     }
-    receive.fin_taken = true;
+}
+
+fn take(connection: &mut Connection) {
+    connection.receive.fin_taken = true;
     connection.ack_now = true;
     match connection.state {
         State::Established | State::SynReceived => connection.state = State::CloseWait,

@@ -43,6 +43,7 @@ pub(crate) struct Arrived {
 
 impl Arrived {
     /// Reads the headers; `None` if they are malformed or the segment can be no connection's.
+    #[inline]
     pub(crate) fn parse(index: u32, header: &[u8], segment: &bulkhead_wit::Segment) -> Option<Self> {
         let ip = Ip::parse(header)?;
         let (tcp, options) = Tcp::parse(header.get(usize::from(segment.transport)..)?)?;

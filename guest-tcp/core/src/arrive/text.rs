@@ -47,10 +47,10 @@ fn place(
     let receive = &mut connection.receive;
     let had_holes = !receive.reassembly.is_empty();
     let islands = usize::from(cx.instance.islands);
-    let (missing, next_now) = receive.reassembly.take(next, from, to, islands);
-    for &(from, to) in missing.pieces() {
-        cx.out.outputs.places.push(Place {
-            of: connection.handle.0,
+    let (of, places) = (connection.handle.0, &mut cx.out.outputs.places);
+    let next_now = receive.reassembly.take(next, (from, to), islands, |from, to| {
+        places.push(Place {
+            of,
             at: from,
             segment: segment.index,
             skip: (from as i64 - start) as u32,
@@ -58,7 +58,7 @@ fn place(
             source: Source::Segment,
             target: Target::Stream,
         });
-    }
+    });
     receive.next = next_now;
     connection.marked |= next_now > next;
     if next_now == next && to > from {

@@ -7,10 +7,14 @@ use crate::out::Context;
 use bulkhead_wit::{Event, Urgent};
 
 /// RCV.UP = max(RCV.UP, SEG.UP). The pointer is read as everybody writes it: to the byte after the urgent data.
+#[inline]
 pub(crate) fn arrive(connection: &mut Connection, segment: &Arrived, cx: &mut Context<'_>) {
-    if !segment.has(Flags::URG) || !connection.state.takes_text() || connection.closed {
-        return;
+    if segment.has(Flags::URG) && connection.state.takes_text() && !connection.closed {
+        advance(connection, segment, cx);
     }
+}
+
+fn advance(connection: &mut Connection, segment: &Arrived, cx: &mut Context<'_>) {
     let receive = &mut connection.receive;
     let at = receive.offset(segment.tcp.seq) + i64::from(segment.tcp.urgent);
     let Ok(at) = u64::try_from(at) else { return };

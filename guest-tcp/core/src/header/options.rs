@@ -35,14 +35,23 @@ pub(crate) struct Options {
 impl Options {
     /// Reads options; an option that is cut short or has an impossible length ends the list (RFC 9293 3.1, MUST-7),
     /// and what was read before it stands.
-    pub(crate) fn parse(mut rest: &[u8]) -> Self {
-        let mut options = Self::default();
+    #[inline]
+    pub(crate) fn parse(options: &[u8]) -> Self {
         // What nearly every segment of nearly every peer has.
-        if let &[NOP, NOP, TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3] = rest {
-            let number = u32::from_be_bytes;
-            options.timestamps = Some((number([v0, v1, v2, v3]), number([e0, e1, e2, e3])));
-            return options;
+        match *options {
+            [] => Self::default(),
+            [NOP, NOP, TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3] => {
+                let number = u32::from_be_bytes;
+                let timestamps = Some((number([v0, v1, v2, v3]), number([e0, e1, e2, e3])));
+                Self { timestamps, ..Self::default() }
+            }
+            _ => Self::parse_each(options),
         }
+    }
+
+    #[inline(never)]
+    fn parse_each(mut rest: &[u8]) -> Self {
+        let mut options = Self::default();
         while let Some((&kind, after)) = rest.split_first() {
             match kind {
                 END => break,

@@ -75,11 +75,17 @@ impl Arrived {
 impl Recovery {
     /// An acceptable acknowledgement arrived (RFC 9293 3.10.7.4, fifth: SND.UNA =< SEG.ACK =< SND.NXT; an older one
     /// may be given too, for its SACK blocks).
+    #[inline]
     pub fn on_ack(&mut self, now: Time, ack: &Ack<'_>) -> Acked {
         let before = self.board.una();
         if before > 0 && ack.is_only_carried(before) {
             return Acked::default(); // data from a peer that has nothing new to say about ours
         }
+        self.heed(now, ack)
+    }
+
+    fn heed(&mut self, now: Time, ack: &Ack<'_>) -> Acked {
+        let before = self.board.una();
         let reducing = matches!(self.phase, Phase::Reduced | Phase::Recovery);
         // What ends a reduction counts for that alone.
         let limited = self.usage.is_limited(&self.window) && !reducing;
