@@ -84,15 +84,13 @@ unsafe extern "C" fn step(
     state.batch.now = now.cast_unsigned();
     state.batch.room.sends = sends.cast_unsigned();
     state.batch.room.bytes = bytes.cast_unsigned();
-    // SAFETY: each list is the host's, allocated by `cabi_realloc` with the alignment of its records, and ours now.
+    // SAFETY: each list is the host's, allocated by `cabi_realloc` with the alignment of its records, and ours now. The
+    // records are laid out as the contract has them, in which enums have no values but their own.
     unsafe {
         state.batch.headers = quick::list(headers, headers_length);
-        let segments = quick::list::<[u32; 5]>(segments.cast(), segments_length);
-        state.batch.segments.extend(segments.iter().map(quick::segment));
-        let positions = quick::list::<[u64; 5]>(positions.cast(), positions_length);
-        state.batch.positions.extend(positions.iter().map(quick::position));
-        let messages = quick::list::<[u64; 8]>(messages.cast(), messages_length);
-        state.batch.messages.extend(messages.iter().map(quick::message));
+        state.batch.segments = quick::list(segments.cast(), segments_length);
+        state.batch.positions = quick::list(positions.cast(), positions_length);
+        state.batch.messages = quick::list(messages.cast(), messages_length);
     }
     quick::step(state)
 }

@@ -1,25 +1,20 @@
 //! The lists of a step in the canonical form of the component model, read and written in place.
 //!
 //! Generated code goes over each list twice and allocates it anew each time, which costs more than the step itself.
-//! Here records are words, packed and unpacked by shifts, in buffers that are used again. What each word holds follows
-//! from the contract's types; the host's tests compare it with the native core, step by step.
+//! The records of the long lists lie in memory as the contract lays them out (`bulkhead_wit::types`), so they are used as
+//! they came and given as they are. Events and notes, which are few, are packed into words, in buffers that are used again.
+//! The host's tests compare it all with the native core, step by step.
 #![expect(unsafe_code, reason = "a list comes from the host as an address and a length")]
 
 use crate::face::State;
 use alloc::string::String;
 use alloc::vec::Vec;
-use bulkhead_wit::{
-    Address, Endpoint, Event, Evidence, Handle, Kind, Mark, MarkAt, Message, Module, Opening, Outputs, Place,
-    Position, Reason, Segment, Send,
-};
+use bulkhead_wit::{Endpoint, Event, Module, Opening, Outputs, Reason};
 
-/// The lists of an answer in words, and the record that says where they are.
+/// The record that says where the lists of an answer are, and those lists that are not used as they are.
 #[derive(Default)]
 pub(crate) struct Words {
     record: [u64; 9],
-    sends: Vec<[u64; 4]>,
-    places: Vec<[u64; 4]>,
-    marks: Vec<[u64; 5]>,
     events: Vec<[u64; 5]>,
     notes: Vec<[u64; 3]>,
 }
@@ -27,7 +22,8 @@ pub(crate) struct Words {
 /// Takes over a list of the host's.
 ///
 /// # Safety
-/// It was allocated by `cabi_realloc` for `length` records with the alignment of `T`, or is empty.
+/// It was allocated by `cabi_realloc` for `length` records with the alignment of `T`, or is empty; its records are laid out
+/// as `T`, and their values are such as `T` has.
 pub(crate) unsafe fn list<T>(address: *mut T, length: usize) -> Vec<T> {
     if length == 0 {
         return Vec::new();
@@ -41,57 +37,14 @@ pub(crate) fn step(state: &mut State) -> *mut u8 {
     let State { tcp, batch, outputs, words } = state;
     outputs.clear();
     tcp.step(&batch.inputs(), outputs);
+    // What the host has allocated is given back before it allocates again: it gets the same places each time.
+    batch.headers = Vec::new();
+    batch.segments = Vec::new();
+    batch.positions = Vec::new();
+    batch.messages = Vec::new();
     words.fill(outputs);
     words.record.as_mut_ptr().cast()
 }
-
-// ---- in
-
-pub(crate) fn segment(words: &[u32; 5]) -> Segment {
-    let [header, payload, lengths, merged, bytes] = *words;
-    let [protocol, kind, evidence, device] = bytes.to_le_bytes();
-    Segment {
-        header,
-        payload,
-        header_length: lengths as u16,
-        transport: (lengths >> 16) as u16,
-        mss: merged as u16,
-        count: (merged >> 16) as u16,
-        protocol,
-        kind: match kind {
-            0 => Kind::Whole,
-            1 => Kind::Fragment,
-            2 => Kind::IcmpError,
-            _ => Kind::Frame,
-        },
-        evidence: match evidence {
-            0 => Evidence::Verified,
-            1 => Evidence::Trusted,
-            _ => Evidence::Absent,
-        },
-        device,
-    }
-}
-
-pub(crate) fn position(words: &[u64; 5]) -> Position {
-    let [connection, written, consumed, limit, marks] = *words;
-    Position { connection: Handle(connection), written, consumed, limit, marks: MarkAt(marks as u8) }
-}
-
-pub(crate) fn message(words: &[u64; 8]) -> Message {
-    let [socket, numbers, high, low, port, to_high, to_low, to_port] = *words;
-    let end = |high, low, port: u64| Endpoint::new(Address { high, low }, port as u16);
-    Message {
-        socket: Handle(socket),
-        length: numbers as u32,
-        hop_limit: (numbers >> 32) as u8,
-        traffic_class: (numbers >> 40) as u8,
-        source: end(high, low, port),
-        to: end(to_high, to_low, to_port),
-    }
-}
-
-// ---- out
 
 /// Two numbers of 32 bits in a word, the first in front.
 fn two(first: u32, second: u32) -> u64 {
@@ -105,9 +58,6 @@ fn at<T>(list: &[T]) -> u32 {
 
 impl Words {
     fn fill(&mut self, outputs: &Outputs) {
-        refill(&mut self.sends, &outputs.sends, send);
-        refill(&mut self.places, &outputs.places, place);
-        refill(&mut self.marks, &outputs.marks, mark);
         refill(&mut self.events, &outputs.events, event);
         refill(&mut self.notes, &outputs.notes, |note| {
             let text: &String = &note.text;
@@ -117,10 +67,10 @@ impl Words {
             outputs.deadline,
             outputs.deadline_of.0,
             two(u32::from(outputs.unfinished), at(&outputs.headers)),
-            two(outputs.headers.len() as u32, at(&self.sends)),
-            two(self.sends.len() as u32, at(&self.places)),
-            two(self.places.len() as u32, at(&self.marks)),
-            two(self.marks.len() as u32, at(&self.events)),
+            two(outputs.headers.len() as u32, at(&outputs.sends)),
+            two(outputs.sends.len() as u32, at(&outputs.places)),
+            two(outputs.places.len() as u32, at(&outputs.marks)),
+            two(outputs.marks.len() as u32, at(&self.events)),
             two(self.events.len() as u32, at(&self.notes)),
             self.notes.len() as u64,
         ];
@@ -130,25 +80,6 @@ impl Words {
 fn refill<A, B>(words: &mut Vec<B>, records: &[A], pack: impl Fn(&A) -> B) {
     words.clear();
     words.extend(records.iter().map(pack));
-}
-
-fn send(send: &Send) -> [u64; 4] {
-    let shape = u64::from(send.header_length)
-        | u64::from(send.transport) << 16
-        | u64::from(send.mss) << 32
-        | (send.source as u64) << 48
-        | u64::from(send.how.0) << 56;
-    [send.of, send.at, two(send.header, send.length), shape]
-}
-
-fn place(place: &Place) -> [u64; 4] {
-    let kind = (place.source as u32) | (place.target as u32) << 8;
-    [place.of, place.at, two(place.segment, place.skip), two(place.length, kind)]
-}
-
-fn mark(mark: &Mark) -> [u64; 5] {
-    let (wants, more) = (two(mark.by, mark.want_receive), u64::from(mark.want_send));
-    [mark.connection.0, mark.exposed, mark.acknowledged, wants, more]
 }
 
 fn event(event: &Event) -> [u64; 5] {

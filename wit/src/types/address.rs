@@ -4,6 +4,7 @@ use core::fmt;
 
 /// An IPv6 address; IPv4 as `::ffff:a.b.c.d`; all zero is unspecified.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(C)]
 pub struct Address {
     /// The first eight bytes, big endian.
     pub high: u64,
@@ -110,6 +111,7 @@ impl fmt::Debug for Address {
 
 /// An address and a port; port 0 is any.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(C)]
 pub struct Endpoint {
     /// The address.
     pub address: Address,

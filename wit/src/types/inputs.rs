@@ -44,6 +44,7 @@ pub enum Evidence {
 
 /// A segment that arrived. Its number in the list names it for the length of the step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
 pub struct Segment {
     /// The byte of `headers` at which its header begins.
     pub header: u32,
@@ -69,6 +70,7 @@ pub struct Segment {
 
 /// What an application said about the byte at `written`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[repr(transparent)]
 pub struct MarkAt(pub u8);
 
 impl MarkAt {
@@ -105,6 +107,7 @@ impl fmt::Debug for MarkAt {
 /// Where the application stands in both streams of a connection. Numbers are absolute, so a lost position is made
 /// good by the next one. At most one a connection and step, unless marks differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
 pub struct Position {
     /// The connection.
     pub connection: Handle,
@@ -120,6 +123,7 @@ pub struct Position {
 
 /// A datagram of the application's. Its number in the list names it for the length of the step, then it is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
 pub struct Message {
     /// The socket it was written to.
     pub socket: Handle,

@@ -3,6 +3,7 @@
 mod address;
 mod config;
 mod inputs;
+mod layout;
 mod outputs;
 
 pub use address::{Address, Endpoint, Prefix};
@@ -23,6 +24,7 @@ pub const NEVER: Time = Time::MAX;
 /// Bits 0 to 23 are a slot, bits 24 to 55 the slot's generation, bit 63 says who numbered it: 0 the host (`open`,
 /// `bind`), 1 the module (`accepted`, `offered`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
 pub struct Handle(pub u64);
 
 impl Handle {

@@ -26,6 +26,7 @@ pub enum Source {
 
 /// Flags of a send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+#[repr(transparent)]
 pub struct How(pub u8);
 
 impl How {
@@ -44,6 +45,7 @@ impl How {
 /// Length, identification and checksum fields of the header are zero: join fills them, and steps the sequence
 /// number from frame to frame. PSH and FIN are sent with the last frame only, CWR with the first only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
 pub struct Send {
     /// Whose payload, by its number: see [`Source`].
     pub of: u64,
@@ -80,6 +82,7 @@ pub enum Target {
 
 /// Bytes of an arrived segment are put where they belong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
 pub struct Place {
     /// Whose, by its number: see [`Target`].
     pub of: u64,
@@ -99,6 +102,7 @@ pub struct Place {
 
 /// How far a connection has come. At most one a connection and step, with both numbers as they are now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
 pub struct Mark {
     /// The connection.
     pub connection: Handle,
