@@ -74,6 +74,8 @@ pub struct Tcp {
     tables: tables::Tables,
     /// The time of the latest step.
     last: Time,
+    /// Room for the segment that is looked at, of no meaning between steps: built anew each time it would be copied twice.
+    arrived: arrive::Arrived,
 }
 
 impl Tcp {

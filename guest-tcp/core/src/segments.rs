@@ -13,8 +13,8 @@ use crate::time_wait::Then;
 use bulkhead_wit::registry::protocol;
 use bulkhead_wit::{Inputs, Kind, Segment};
 
-/// All of them, in order.
-pub(crate) fn arrive(tables: &mut Tables, inputs: &Inputs<'_>, cx: &mut Context<'_>) {
+/// All of them, in order; `arrived` has room for the one that is looked at.
+pub(crate) fn arrive(tables: &mut Tables, arrived: &mut Arrived, inputs: &Inputs<'_>, cx: &mut Context<'_>) {
     let mut run = Run(None);
     for (index, segment) in (0_u32..).zip(inputs.segments) {
         let start = segment.header as usize;
@@ -29,8 +29,8 @@ pub(crate) fn arrive(tables: &mut Tables, inputs: &Inputs<'_>, cx: &mut Context<
             other(tables, index, header, segment, cx);
             continue;
         }
-        match Arrived::parse(index, header, segment) {
-            Some(arrived) => run.take(tables, &arrived, cx),
+        match arrived.read(index, header, segment) {
+            Some(()) => run.take(tables, arrived, cx),
             None => cx.instance.counters.dropped += 1,
         }
     }

@@ -17,7 +17,7 @@ use bulkhead_wit::{Handle, Inputs, NEVER, Outputs, Position, Time};
 
 /// The whole step.
 pub(crate) fn step(tcp: &mut Tcp, inputs: &Inputs<'_>, outputs: &mut Outputs) {
-    let Tcp { instance, tables, last } = tcp;
+    let Tcp { instance, tables, last, arrived } = tcp;
     // Time never goes back, whatever the host says.
     *last = inputs.now.max(*last);
     let mut cx = Context { now: *last, instance, out: Out::new(outputs, inputs.room) };
@@ -26,7 +26,7 @@ pub(crate) fn step(tcp: &mut Tcp, inputs: &Inputs<'_>, outputs: &mut Outputs) {
         arrive_position(tables, position, &mut cx);
     }
     call::second(tables, inputs.calls, &mut cx);
-    segments::arrive(tables, inputs, &mut cx);
+    segments::arrive(tables, arrived, inputs, &mut cx);
     fire_timers(tables, &mut cx);
     send(tables, &mut cx);
     call::queries(tables, inputs.calls, &mut cx);

@@ -23,7 +23,7 @@ use acceptability::Verdict;
 use bulkhead_wit::Endpoint;
 
 /// A TCP segment that arrived. The payload has a length and no bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Arrived {
     /// Its number in this step's list.
     pub index: u32,
@@ -42,24 +42,26 @@ pub(crate) struct Arrived {
 }
 
 impl Arrived {
-    /// Reads the headers; `None` if they are malformed or the segment can be no connection's.
+    /// Reads a segment in place of the one that was there; `None`, and nothing read, if its headers are malformed or it can
+    /// be no connection's.
     #[inline]
-    pub(crate) fn parse(index: u32, header: &[u8], segment: &bulkhead_wit::Segment) -> Option<Self> {
+    pub(crate) fn read(&mut self, index: u32, header: &[u8], segment: &bulkhead_wit::Segment) -> Option<()> {
         let ip = Ip::parse(header)?;
         let (tcp, options) = Tcp::parse(header.get(usize::from(segment.transport)..)?)?;
         // RFC 9293 3.9.2.3, MUST-57 and MUST-63: nothing from or to a broadcast or multicast address.
-        let real = ip.source.is_unicast() && ip.destination.is_unicast() && tcp.source_port != 0;
-        real.then_some(Self {
-            index,
-            local: Endpoint::new(ip.destination, tcp.destination_port),
-            remote: Endpoint::new(ip.source, tcp.source_port),
-            ce: ip.traffic_class & ECN_CE == ECN_CE,
-            tcp,
-            options: Options::parse(options),
-            length: segment.payload,
-            mss: segment.mss.max(1),
-            count: segment.count.max(1),
-        })
+        if !ip.source.is_unicast() || !ip.destination.is_unicast() || tcp.source_port == 0 {
+            return None;
+        }
+        self.index = index;
+        self.local = Endpoint::new(ip.destination, tcp.destination_port);
+        self.remote = Endpoint::new(ip.source, tcp.source_port);
+        self.ce = ip.traffic_class & ECN_CE == ECN_CE;
+        self.tcp = tcp;
+        self.options.read(options);
+        self.length = segment.payload;
+        self.mss = segment.mss.max(1);
+        self.count = segment.count.max(1);
+        Some(())
     }
 
     pub(crate) const fn has(&self, flag: Flags) -> bool {

@@ -33,25 +33,26 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads options; an option that is cut short or has an impossible length ends the list (RFC 9293 3.1, MUST-7),
-    /// and what was read before it stands.
+    /// Reads options in place of those that were there; an option that is cut short or has an impossible length ends the
+    /// list (RFC 9293 3.1, MUST-7), and what was read before it stands.
     #[inline]
-    pub(crate) fn parse(options: &[u8]) -> Self {
+    pub(crate) fn read(&mut self, options: &[u8]) {
+        // Blocks are looked at as far as they are counted.
+        self.sack_count = 0;
+        (self.mss, self.window_scale, self.sack_permitted, self.timestamps) = (None, None, false, None);
         // What nearly every segment of nearly every peer has.
         match *options {
-            [] => Self::default(),
+            [] => {}
             [NOP, NOP, TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3] => {
                 let number = u32::from_be_bytes;
-                let timestamps = Some((number([v0, v1, v2, v3]), number([e0, e1, e2, e3])));
-                Self { timestamps, ..Self::default() }
+                self.timestamps = Some((number([v0, v1, v2, v3]), number([e0, e1, e2, e3])));
             }
-            _ => Self::parse_each(options),
+            _ => self.read_each(options),
         }
     }
 
     #[inline(never)]
-    fn parse_each(mut rest: &[u8]) -> Self {
-        let mut options = Self::default();
+    fn read_each(&mut self, mut rest: &[u8]) {
         while let Some((&kind, after)) = rest.split_first() {
             match kind {
                 END => break,
@@ -63,11 +64,18 @@ impl Options {
                         break;
                     }
                     let (option, next) = rest.split_at(length);
-                    options.take(kind, option);
+                    self.take(kind, option);
                     rest = next;
                 }
             }
         }
+    }
+
+    /// Of a list by itself.
+    #[cfg(test)]
+    fn parse(list: &[u8]) -> Self {
+        let mut options = Self::default();
+        options.read(list);
         options
     }
 

@@ -93,7 +93,7 @@ pub(crate) fn load(tcp: &mut Tcp, config: &Config, state: &[u8]) -> Result<Vec<S
         instance.settings = settings;
     }
     let summaries = tables.connections.iter().map(|(_, connection)| connection.summary()).collect();
-    *tcp = Tcp { instance, tables, last };
+    *tcp = Tcp { instance, tables, last, ..Tcp::default() };
     Ok(summaries)
 }
 
