@@ -5,16 +5,31 @@
 use crate::bindings::exports::bulkhead::protocol::protocol as wit;
 use crate::face::{Face, state};
 use crate::quick;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, Ordering};
 
-/// Whether the answer of the last step lies in the quick way's own buffers, which are not freed.
-static WAS_QUICK: AtomicBool = AtomicBool::new(false);
+/// The answer of the last step, if it was given the generated way and has still to be freed. That is done when the next call
+/// begins: a `post-return` of `step` would be one more call for each of them, and the quick way's buffers stay.
+static ANSWER: AtomicPtr<u8> = AtomicPtr::new(null_mut());
+
+/// Frees what the host has read by now. Every export does so first, since the record of an answer stands at one place for
+/// all of them.
+#[inline(always)]
+fn free_answer() {
+    let answer = ANSWER.load(Ordering::Relaxed);
+    if !answer.is_null() {
+        ANSWER.store(null_mut(), Ordering::Relaxed);
+        // SAFETY: the result of the generated `step`, untouched since, and forgotten here.
+        unsafe { wit::__post_return_step::<Face>(answer) }
+    }
+}
 
 macro_rules! generated {
     ($($name:literal $function:ident($($argument:ident)?) $export:ident $post_return:ident;)*) => {$(
         // SAFETY: nothing else is called so; the host calls it as the contract's types have it.
         #[unsafe(export_name = concat!("bulkhead:protocol/protocol@1.0.0#", $name))]
         unsafe extern "C" fn $function($($argument: *mut u8)?) -> *mut u8 {
+            free_answer();
             // SAFETY: as above.
             unsafe { wit::$export::<Face>($($argument)?) }
         }
@@ -57,11 +72,10 @@ unsafe extern "C" fn step(
     calls: *mut u8,
     calls_length: usize,
 ) -> *mut u8 {
-    let is_quick = calls_length == 0;
-    WAS_QUICK.store(is_quick, Ordering::Relaxed);
-    if !is_quick {
+    free_answer();
+    if calls_length > 0 {
         // SAFETY: the parameters as they came.
-        return unsafe {
+        let answer = unsafe {
             wit::_export_step_cabi::<Face>(
                 now,
                 sends,
@@ -78,9 +92,11 @@ unsafe extern "C" fn step(
                 calls_length,
             )
         };
+        ANSWER.store(answer, Ordering::Relaxed);
+        return answer;
     }
     let state = state();
-    state.batch.clear();
+    state.batch.calls.clear();
     state.batch.now = now.cast_unsigned();
     state.batch.room.sends = sends.cast_unsigned();
     state.batch.room.bytes = bytes.cast_unsigned();
@@ -94,14 +110,3 @@ unsafe extern "C" fn step(
     }
     quick::step(state)
 }
-
-const _: () = {
-    // SAFETY: as in `generated`.
-    #[unsafe(export_name = "cabi_post_bulkhead:protocol/protocol@1.0.0#step")]
-    unsafe extern "C" fn post_return(result: *mut u8) {
-        if !WAS_QUICK.load(Ordering::Relaxed) {
-            // SAFETY: the result of the generated `step`.
-            unsafe { wit::__post_return_step::<Face>(result) }
-        }
-    }
-};
