@@ -92,15 +92,20 @@ fn outputs(memory: &[u8], record: &[u8; OUTPUTS], out: &mut Outputs) -> Read<()>
     let headers = List { name: "headers", limit: limits::HEADER_BYTES, align: 1 };
     out.headers.extend_from_slice(headers.of::<1>(memory, pair(record, 20))?.as_flattened());
     let sends = List { name: "sends", limit: limits::SENDS, align: 8 };
-    each(sends.of(memory, pair(record, 28))?, &mut out.sends, send)?;
+    let sends = sends.of(memory, pair(record, 28))?;
+    known(sends, 30, SOURCES, "source of send")?;
+    out.sends.extend(sends.iter().map(send));
     let places = List { name: "places", limit: limits::PLACES, align: 8 };
-    each(places.of(memory, pair(record, 36))?, &mut out.places, place)?;
+    let places = places.of(memory, pair(record, 36))?;
+    known(places, 28, SOURCES, "source of place")?;
+    known(places, 29, TARGETS, "target of place")?;
+    out.places.extend(places.iter().map(place));
     let marks = List { name: "marks", limit: limits::MARKS, align: 8 };
-    each(marks.of(memory, pair(record, 44))?, &mut out.marks, |record, _| Ok(mark(record)))?;
+    out.marks.extend(marks.of(memory, pair(record, 44))?.iter().map(mark));
     let events = List { name: "events", limit: limits::EVENTS, align: 8 };
-    each(events.of(memory, pair(record, 52))?, &mut out.events, |record, _| event(memory, record))?;
+    each(events.of(memory, pair(record, 52))?, &mut out.events, |record| event(memory, record))?;
     let notes = List { name: "notes", limit: limits::NOTES, align: 8 };
-    each(notes.of(memory, pair(record, 60))?, &mut out.notes, |record, _| note(memory, record))
+    each(notes.of(memory, pair(record, 60))?, &mut out.notes, |record| note(memory, record))
 }
 
 // ---- lists
@@ -114,7 +119,7 @@ struct List {
 
 impl List {
     /// Its records, if it lies within the memory and its limit.
-    #[inline]
+    #[inline(always)]
     fn of<const SIZE: usize>(self, memory: &[u8], (address, length): (u32, u32)) -> Read<&[[u8; SIZE]]> {
         let (address, length) = (address as usize, length as usize);
         if length > self.limit {
@@ -143,24 +148,39 @@ impl List {
 /// What a note's list is called, which has a rule of its own.
 const TEXT: &str = "bytes of a note's text";
 
-#[inline]
+#[inline(always)]
 fn each<const SIZE: usize, T>(
     records: &[[u8; SIZE]],
     out: &mut Vec<T>,
-    read: impl Fn(&[u8; SIZE], usize) -> Read<T>,
+    read: impl Fn(&[u8; SIZE]) -> Read<T>,
 ) -> Read<()> {
     out.reserve(records.len());
-    for (number, record) in records.iter().enumerate() {
-        out.push(read(record, number)?);
+    for record in records {
+        out.push(read(record)?);
     }
     Ok(())
+}
+
+/// Cases of [`Source`].
+const SOURCES: u8 = 6;
+/// Cases of [`Target`].
+const TARGETS: u8 = 3;
+
+/// Whether the byte `at` this place of every record names one of so many cases. Looked at for all of a list beforehand, so
+/// that its records can be copied without a question in between.
+#[inline(always)]
+fn known<const SIZE: usize>(records: &[[u8; SIZE]], at: usize, cases: u8, what: &str) -> Read<()> {
+    match records.iter().enumerate().find(|(_, record)| record[at] >= cases) {
+        None => Ok(()),
+        Some((number, record)) => Err(unknown(what, number, record[at])),
+    }
 }
 
 // ---- records
 
 #[inline(always)]
-fn send(record: &[u8; SEND], number: usize) -> Read<Send> {
-    Ok(Send {
+fn send(record: &[u8; SEND]) -> Send {
+    Send {
         of: long(record, 0),
         at: long(record, 8),
         header: word(record, 16),
@@ -168,27 +188,26 @@ fn send(record: &[u8; SEND], number: usize) -> Read<Send> {
         header_length: short(record, 24),
         transport: short(record, 26),
         mss: short(record, 28),
-        source: source(record[30]).ok_or_else(|| unknown("source of send", number, record[30]))?,
+        source: source(record[30]),
         how: How(record[31] & How::MAY_FRAGMENT.0),
-    })
+    }
 }
 
 #[inline(always)]
-fn place(record: &[u8; PLACE], number: usize) -> Read<Place> {
-    Ok(Place {
+fn place(record: &[u8; PLACE]) -> Place {
+    Place {
         of: long(record, 0),
         at: long(record, 8),
         segment: word(record, 16),
         skip: word(record, 20),
         length: word(record, 24),
-        source: source(record[28]).ok_or_else(|| unknown("source of place", number, record[28]))?,
+        source: source(record[28]),
         target: match record[29] {
             0 => Target::Stream,
             1 => Target::Datagram,
-            2 => Target::Hold,
-            other => return Err(unknown("target of place", number, other)),
+            _ => Target::Hold,
         },
-    })
+    }
 }
 
 #[inline(always)]
@@ -258,17 +277,17 @@ fn note(memory: &[u8], record: &[u8; NOTE]) -> Read<Note> {
     Ok(Note { level: record[0], connection: handle(record, 8), text: text.into() })
 }
 
+/// Of a value that is [`known`].
 #[inline(always)]
-fn source(value: u8) -> Option<Source> {
-    Some(match value {
+fn source(value: u8) -> Source {
+    match value {
         0 => Source::Nothing,
         1 => Source::Queue,
         2 => Source::Segment,
         3 => Source::Message,
         4 => Source::Hold,
-        5 => Source::Staged,
-        _ => return None,
-    })
+        _ => Source::Staged,
+    }
 }
 
 #[cold]
