@@ -23,7 +23,6 @@ use crate::frame::{Frame, FramePool};
 
 #[cfg(feature = "tun")]
 pub mod adopted;
-mod boxed;
 #[cfg(feature = "tun")]
 mod error;
 #[cfg(feature = "net")]
@@ -157,9 +156,7 @@ pub trait Device: Send {
     }
 
     /// The host's time, for devices that note it down. Called before the frames of a turn.
-    fn set_now(&mut self, now: Time) {
-        let _ = now;
-    }
+    fn set_now(&mut self, _now: Time) {}
 
     /// When the device has something to do by itself and is to be asked for frames: [`NEVER`](bulkhead_wit::NEVER) for most.
     fn next_deadline(&self) -> Time {
@@ -170,5 +167,35 @@ pub trait Device: Send {
     /// but for shards.
     fn steer(&mut self, frame: Frame) -> Option<Frame> {
         Some(frame)
+    }
+}
+
+impl<D: Device + ?Sized> Device for Box<D> {
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+
+    fn receive(&mut self, pool: &mut FramePool) -> io::Result<Option<Frame>> {
+        (**self).receive(pool)
+    }
+
+    fn transmit(&mut self, parts: &[IoSlice<'_>], offload: Offload) -> io::Result<bool> {
+        (**self).transmit(parts, offload)
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        (**self).as_fd()
+    }
+
+    fn set_now(&mut self, now: Time) {
+        (**self).set_now(now);
+    }
+
+    fn next_deadline(&self) -> Time {
+        (**self).next_deadline()
+    }
+
+    fn steer(&mut self, frame: Frame) -> Option<Frame> {
+        (**self).steer(frame)
     }
 }
