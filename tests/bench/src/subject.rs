@@ -74,7 +74,7 @@ impl Subject {
         let own = if kind == Kind::Kernel { Some(veth(&peer)?) } else { None };
         for space in [Some(&peer), own.as_ref()].into_iter().flatten() {
             // The same for all, whatever this machine's default is, and what bulkhead does by default.
-            space.inside(|| std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "cubic"))??;
+            space.set_congestion("cubic")?;
         }
         let name = kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let mut command = own.as_ref().unwrap_or(&peer).command(std::env::current_exe()?);

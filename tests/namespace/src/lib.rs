@@ -7,7 +7,7 @@
 
 mod running;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -92,6 +92,24 @@ impl Namespace {
         let (program, arguments) =
             words.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no program"))?;
         checked(self.command(program).args(arguments))
+    }
+
+    /// Sets the congestion control of connections in here. A machine may keep one for privileged programs outside of
+    /// namespaces (`tcp_allowed_congestion_control`); it is allowed to all then, and stays so.
+    ///
+    /// # Errors
+    /// The kernel has no such congestion control, or we are not root.
+    pub fn set_congestion(&self, name: &str) -> io::Result<()> {
+        const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
+        let set = || self.inside(|| fs::write("/proc/sys/net/ipv4/tcp_congestion_control", name))?;
+        match set() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let allowed = fs::read_to_string(ALLOWED)?;
+                fs::write(ALLOWED, format!("{} {name}", allowed.trim()))?;
+                set()
+            }
+            done => done,
+        }
     }
 
     /// Does `work` on a thread that lives inside: sockets and devices that it opens are of this namespace, and so are the

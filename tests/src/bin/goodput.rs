@@ -185,8 +185,7 @@ fn measure(wish: &Wish, receiver: &Namespace, sender: &Namespace, job: &Job) -> 
     let time = Duration::from_secs_f64(seconds);
     let rate = match job.sender {
         Sender::Kernel => {
-            let setting = format!("net.ipv4.tcp_congestion_control={}", job.congestion);
-            sender.run(&["sysctl", "-qw", &setting])?;
+            sender.set_congestion(&job.congestion)?;
             let done = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 let sending = scope.spawn(|| kernel_sends(sender, &done));
