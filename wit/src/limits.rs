@@ -47,7 +47,7 @@ pub const INFO_FIELDS: usize = 64;
 pub const ARRIVING: usize = 16;
 /// Bytes that one step reads.
 pub const READ_BYTES: usize = 2 << 20;
-/// Reads in one step.
+/// Reads in one step, at most.
 pub const READS: usize = 4096;
 /// Bytes that one step stages.
 pub const STAGED_BYTES: usize = 2 << 20;
