@@ -99,9 +99,10 @@ impl Through {
     fn start(gate: Gate, program: &Path) -> anyhow::Result<Self> {
         let (host, inside) = (Namespace::new()?, Namespace::new()?);
         // A host has an interface with an address and a route, which some gateways copy.
-        host.run(&["ip", "link", "add", "dummy0", "type", "dummy"])?;
-        host.run(&["ip", "address", "add", &format!("{HOST}/24"), "dev", "dummy0"])?;
-        host.run(&["ip", "link", "set", "dummy0", "up"])?;
+        host.run(&["ip", "link", "add", "up0", "type", "veth", "peer", "name", "far0"])?;
+        host.run(&["ip", "address", "add", &format!("{HOST}/24"), "dev", "up0"])?;
+        host.run(&["ip", "link", "set", "far0", "up"])?;
+        host.run(&["ip", "link", "set", "up0", "up"])?;
         host.run(&["ip", "route", "add", "default", "via", "198.51.100.254"])?;
         let mut server = host.command(std::env::current_exe()?);
         let mut server = server.args(["serve", "kernel"]).stdout(Stdio::piped()).spawn()?;
