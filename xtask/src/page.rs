@@ -46,10 +46,10 @@ const NOT_APPLICABLE: &[(&str, &str)] = &[
 /// Where something cannot be built, read or written.
 pub(crate) fn generate() -> anyhow::Result<()> {
     guests::build_all(false)?;
-    say("cargo build");
-    run(cargo().args(["build", "--locked", "--quiet", "--workspace", "--bin", "bulkhead"]))?;
+    say("cargo build --release");
+    run(cargo().args(["build", "--release", "--locked", "--quiet", "--workspace", "--bin", "bulkhead"]))?;
     let target = target_directory(&workspace()?)?;
-    let program = target.join("debug").join("bulkhead");
+    let program = target.join("release").join("bulkhead");
     let guest = |name: &str| target.join("guests").join(format!("{name}.wasm")).display().to_string();
     let scripts = RUNS.iter().map(|run| {
         let file = run.guest.map(guest);
