@@ -48,6 +48,9 @@ pub(super) fn front(listener: &TcpListener, target: SocketAddr, shared: &Shared)
 pub(super) fn back(listener: &TcpListener, server: SocketAddr, shared: &Shared) -> anyhow::Result<()> {
     std::thread::scope(|scope| {
         serve(listener, shared, |net| {
+            // Here and not below, so that the server sees its connections in the order in which they were opened: some
+            // programs tell by it which is which.
+            let program = TcpStream::connect(server);
             scope.spawn(move || {
                 let mut number = [0; NUMBER];
                 let named =
@@ -58,7 +61,7 @@ pub(super) fn back(listener: &TcpListener, server: SocketAddr, shared: &Shared) 
                 let Some(pair) = pair.filter(|_| named.is_ok()) else {
                     return shared.fail("a connection does not begin as it was opened".into());
                 };
-                match TcpStream::connect(server) {
+                match program {
                     Err(_) => pair.is_aborted.store(true, Ordering::Relaxed),
                     Ok(program) => match join(scope, Ends { program, net, pair, is_back: true, shared }) {
                         Ok(()) => {}
