@@ -16,7 +16,9 @@ use bulkhead::compare::{
 use bulkhead_namespace::Namespace;
 
 /// Where the host's servers are; addresses for documentation (RFC 5737).
-const HOST: &str = "198.51.100.1";
+const HOST: &str = "198.51.100.2";
+/// The address of the host's interface, which pasta gives to the inside as well.
+const COPIED: &str = "198.51.100.1/24";
 const LOOPBACK: &str = "127.0.0.1";
 /// How long a gateway may take to carry the first byte.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -100,7 +102,8 @@ impl Through {
         let (host, inside) = (Namespace::new()?, Namespace::new()?);
         // A host has an interface with an address and a route, which some gateways copy.
         host.run(&["ip", "link", "add", "up0", "type", "veth", "peer", "name", "far0"])?;
-        host.run(&["ip", "address", "add", &format!("{HOST}/24"), "dev", "up0"])?;
+        host.run(&["ip", "address", "add", COPIED, "dev", "up0"])?;
+        host.run(&["ip", "address", "add", HOST, "dev", "lo"])?;
         host.run(&["ip", "link", "set", "far0", "up"])?;
         host.run(&["ip", "link", "set", "up0", "up"])?;
         host.run(&["ip", "route", "add", "default", "via", "198.51.100.254"])?;
