@@ -214,14 +214,16 @@ impl Tcp {
     }
 }
 
-/// The acknowledgement number of a TCP segment that has no SYN, with its timestamp mixed in as Linux lays it out: the same
-/// acknowledgement a little later is another one, as a fault that a chance has brought about does not come again.
+/// The acknowledgement number of a TCP segment that has no SYN, with its window and its timestamp mixed in as Linux lays it
+/// out: the same acknowledgement a little later, or with more room, is another one, as a fault that a chance has brought
+/// about does not come again.
 fn ack_in(headers: &[u8], segment: &bulkhead_wit::Segment) -> Option<u32> {
     let tcp = headers.get(segment.header as usize + usize::from(segment.transport)..)?;
     let is_plain = segment.protocol == 6 && tcp.get(13)? & 2 == 0;
     let number = |at: usize| tcp.get(at..)?.first_chunk().copied().map(u32::from_be_bytes);
     let timestamp = if tcp.get(20..24)? == [1, 1, 8, 10] { number(24)? } else { 0 };
-    is_plain.then_some(number(8)?.wrapping_add(timestamp))
+    let window = u16::from_be_bytes(*tcp.get(14..)?.first_chunk()?);
+    is_plain.then_some(number(8)?.wrapping_add(timestamp).wrapping_add(window.into()))
 }
 
 /// The defect that a segment calls for: IPv4 carries it as its TTL.
