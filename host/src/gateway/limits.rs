@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// How long a destination may take to answer; the inside's own SYN is repeated meanwhile.
 pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(60);
-/// Connections that are begun and not open yet; beyond, the older half of them is given up. Fewer than [`OFFERS`], which is
+/// Connections that are begun and not open yet; beyond, whoever has most gives way. Fewer than [`OFFERS`], which is
 /// where the module stops to listen.
 pub(crate) const BEGUN: usize = 2048;
 /// Bytes that are taken from a stream or a socket at once.

@@ -4,11 +4,13 @@
 //! first, and what comes of that is what the inside is told. Datagrams are flows, each with a socket of its own.
 //!
 //! - `policy`: what may be reached, and where on the host's side it is;
+//! - `begun`: who has to go when too many connections are begun;
 //! - `tcp`: connect, accept, and the way of the bytes;
 //! - `udp`: flows;
 //! - `confine`: what the process gives up before it begins;
 //! - `limits`: every bound.
 
+mod begun;
 mod confine;
 pub(crate) mod limits;
 pub(crate) mod policy;
@@ -38,8 +40,10 @@ pub(crate) struct Counters {
     denied: AtomicU64,
     /// There were too many.
     refused: AtomicU64,
-    /// They were begun, and others came before they were open.
+    /// They were begun, or would have been, and others had to be let in before they were open.
     given_up: AtomicU64,
+    /// Their source is not an address of the inside.
+    strangers: AtomicU64,
     flows: AtomicU64,
     datagrams_out: AtomicU64,
     datagrams_in: AtomicU64,
@@ -53,7 +57,7 @@ impl Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         json!({
             "connections": get(&self.connections), "failed": get(&self.failed), "denied": get(&self.denied),
-            "refused": get(&self.refused), "given_up": get(&self.given_up), "bytes_out": get(&self.bytes_out), "bytes_in": get(&self.bytes_in),
+            "refused": get(&self.refused), "given_up": get(&self.given_up), "strangers": get(&self.strangers), "bytes_out": get(&self.bytes_out), "bytes_in": get(&self.bytes_in),
             "udp_flows": get(&self.flows), "datagrams_out": get(&self.datagrams_out),
             "datagrams_in": get(&self.datagrams_in),
         })

@@ -99,6 +99,8 @@ pub(crate) struct Policy {
     pub(crate) dns: Vec<(IpAddr, SocketAddr)>,
     /// The network of the inside, which is nowhere else.
     pub(crate) inside: Vec<(IpAddr, u8)>,
+    /// Whose addresses may speak from there besides.
+    pub(crate) from: Vec<Rule>,
 }
 
 /// The port of name servers.
@@ -127,11 +129,17 @@ impl Policy {
             };
             return if self.host_loopback { Ok(SocketAddr::new(loopback, to.port())) } else { Err(Denied) };
         }
-        let is_inside = self
-            .inside
-            .iter()
-            .any(|network| Rule { network: Some(*network), ports: 0..=u16::MAX }.covers(to));
-        if is_inside || !is_elsewhere(to.ip()) { Err(Denied) } else { Ok(to) }
+        if self.is_inside(to) || !is_elsewhere(to.ip()) { Err(Denied) } else { Ok(to) }
+    }
+
+    /// Whether the inside may speak by this address (BCP 38): somebody else's, nobody inside would hear the answer to.
+    pub(crate) fn is_ours(&self, from: SocketAddr) -> bool {
+        self.is_inside(from) || self.from.iter().any(|rule| rule.covers(from))
+    }
+
+    fn is_inside(&self, address: SocketAddr) -> bool {
+        let mut networks = self.inside.iter();
+        networks.any(|network| Rule { network: Some(*network), ports: 0..=u16::MAX }.covers(address))
     }
 }
 
@@ -215,6 +223,15 @@ mod tests {
         policy.host_loopback = true;
         assert_eq!(policy.target(to("10.0.2.2:80")), Ok(to("127.0.0.1:80")));
         assert_eq!(policy.target(to("127.0.0.1:80")), Err(Denied));
+    }
+
+    #[test]
+    fn nobody_speaks_by_an_address_that_is_not_of_the_inside() {
+        let mut policy = Policy { inside: vec![("10.0.2.0".parse().unwrap(), 24)], ..Policy::default() };
+        assert!(policy.is_ours(to("10.0.2.100:1")));
+        assert!(!policy.is_ours(to("10.0.3.100:1")) && !policy.is_ours(to("[fd00::1]:1")));
+        policy.from = rules(&["10.0.3.0/24"]);
+        assert!(policy.is_ours(to("10.0.3.100:1")) && policy.target(to("10.0.3.100:1")).is_ok());
     }
 
     #[test]

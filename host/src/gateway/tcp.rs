@@ -1,6 +1,5 @@
 //! Connections: the destination first, then the handshake, then the bytes, both ways, each by one copy.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,11 +11,11 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpSocket, TcpStream as HostStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::yield_now;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::limits::{BACKLOG, BEGUN, CONNECT_TIME, LITTLE, PIECE};
+use super::begun::{Beginning, Begun};
+use super::limits::{BACKLOG, CONNECT_TIME, LITTLE, PIECE};
 use super::{Gateway, count};
 
 /// ICMP codes of "destination unreachable" (RFC 792, RFC 1812 5.2.7.1; RFC 4443 3.1).
@@ -58,67 +57,31 @@ pub(super) fn listen(net: &Net) -> io::Result<Offers> {
     net.offers(everywhere, options)
 }
 
-/// Connections that are begun: those whose destination has not answered, or whose beginner has not. Whoever begins many
-/// and completes none (a flood of SYNs, a scan of addresses that are silent) would otherwise keep everybody else out for
-/// as long as a destination may take. So the oldest go, silently: an honest beginner asks again.
-#[derive(Default)]
-struct Begun(VecDeque<oneshot::Sender<()>>);
-
-impl Begun {
-    /// One more; completes when it is to be given up. Dropped, it counts no more.
-    fn add(&mut self) -> oneshot::Receiver<()> {
-        if self.0.len() >= BEGUN {
-            self.0.retain(|one| !one.is_closed());
-            let too_many = self.0.len().saturating_sub(BEGUN / 2);
-            self.0.drain(..too_many);
-        }
-        let (give_up, given_up) = oneshot::channel();
-        self.0.push_back(give_up);
-        given_up
-    }
-
-    /// Gives the oldest up. Says whether there was one.
-    fn give_up_one(&mut self) -> bool {
-        while let Some(oldest) = self.0.pop_front() {
-            if !oldest.is_closed() {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// A place among those that may be there at a time, if need be that of the oldest one that is only begun.
-    async fn place(&mut self, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-        loop {
-            if let Ok(place) = Arc::clone(places).try_acquire_owned() {
-                return Some(place);
-            }
-            if !self.give_up_one() {
-                return None;
-            }
-            // It gives its place back when it has its turn.
-            yield_now().await;
-        }
-    }
-}
-
 /// Takes offers until the stack ends.
 pub(super) async fn serve(offers: Offers, gateway: &Arc<Gateway>) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(gateway.connections));
-    let mut begun = Begun::default();
+    let begun = Begun::default();
     let mut rate = Rate::new(gateway.rate, Instant::now());
     loop {
         let offer = offers.next().await?;
+        let (from, to) = (offer.peer_addr(), offer.local_addr());
+        if !gateway.policy.is_ours(from) {
+            count(&gateway.counters.strangers, 1);
+            continue;
+        }
         let place = if rate.admits(Instant::now()) { begun.place(&places).await } else { None };
         let Some(place) = place else {
             count(&gateway.counters.refused, 1);
             offer.reset();
             continue;
         };
-        let (gateway, given_up) = (Arc::clone(gateway), begun.add());
+        let Some(beginning) = begun.add((from.ip(), to)) else {
+            count(&gateway.counters.given_up, 1);
+            continue;
+        };
+        let gateway = Arc::clone(gateway);
         tokio::spawn(async move {
-            let (from, to) = (offer.peer_addr(), offer.local_addr());
-            match one(offer, given_up, &gateway).await {
+            match one(offer, beginning, &gateway).await {
                 Ok(()) => tracing::debug!(%from, %to, "ended"),
                 Err(error) => tracing::debug!(%from, %to, %error, "failed"),
             }
@@ -127,14 +90,15 @@ pub(super) async fn serve(offers: Offers, gateway: &Arc<Gateway>) -> io::Result<
     }
 }
 
-async fn one(offer: Offer, given_up: oneshot::Receiver<()>, gateway: &Gateway) -> io::Result<()> {
+async fn one(offer: Offer, mut beginning: Beginning, gateway: &Gateway) -> io::Result<()> {
     let opened = tokio::select! {
         opened = open(offer, gateway) => opened?,
-        _ = given_up => {
+        () = beginning.given_up() => {
             count(&gateway.counters.given_up, 1);
             return Ok(());
         }
     };
+    drop(beginning);
     let Some((near, far)) = opened else { return Ok(()) };
     count(&gateway.counters.connections, 1);
     let (out, into) = carry(near, far).await?;
@@ -267,24 +231,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    #[test]
-    fn the_oldest_that_are_only_begun_go_and_those_that_are_open_stay() {
-        let mut begun = Begun::default();
-        let (open, mut waiting) = (begun.add(), Vec::new());
-        drop(open);
-        for _ in 1..BEGUN {
-            waiting.push(begun.add());
-        }
-        assert!(waiting.iter_mut().all(|one| one.try_recv() == Err(oneshot::error::TryRecvError::Empty)));
-        waiting.push(begun.add());
-        let is_given_up =
-            |one: &mut oneshot::Receiver<()>| one.try_recv() != Err(oneshot::error::TryRecvError::Empty);
-        let given_up = waiting.iter_mut().position(|one| !is_given_up(one)).unwrap();
-        assert_eq!(given_up, BEGUN - 1 - BEGUN / 2);
-        assert!(!waiting.iter_mut().skip(given_up).any(is_given_up));
-        assert!(begun.give_up_one() && is_given_up(&mut waiting[given_up]));
-    }
 
     #[test]
     fn as_many_at_once_as_a_second_and_then_by_the_clock() {

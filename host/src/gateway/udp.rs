@@ -104,6 +104,10 @@ impl Flows {
     }
 
     async fn open(&mut self, ends: Ends, now: u64) -> io::Result<Flow> {
+        if !self.gateway.policy.is_ours(ends.0) {
+            count(&self.gateway.counters.strangers, 1);
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
         let Ok(target) = self.gateway.policy.target(ends.1) else {
             count(&self.gateway.counters.denied, 1);
             return Err(io::ErrorKind::PermissionDenied.into());

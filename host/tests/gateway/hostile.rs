@@ -26,7 +26,7 @@ fn endure(seconds: u32) {
     std::fs::write(space.folder().join("hostile.py"), SCRIPT).unwrap();
     // The shell's parent is the gateway.
     let line = format!(
-        "cd {folder}; python3 hostile.py tun0 {HOST} 203.0.113. {seconds} > deeds & hostile=$!\n\
+        "cd {folder}; ip address add 10.0.2.101/32 dev tun0; python3 hostile.py tun0 {HOST} 203.0.113. {seconds} > deeds & hostile=$!\n\
          served=0; descriptors=0\n\
          while kill -0 $hostile 2> /dev/null; do\n\
            curl -sS --fail -m 20 -o copy http://{HOST}/ && cmp copy file || exit 9\n\

@@ -81,6 +81,10 @@ pub(in crate::cli) struct Gateway {
     #[arg(long, conflicts_with = "dns")]
     pub(super) no_dns: bool,
 
+    /// Whose addresses may speak from the inside, besides those of its network; may be repeated
+    #[arg(long, value_name = "NETWORK[:PORTS]")]
+    pub(super) from: Vec<Rule>,
+
     /// Only these destinations; may be repeated
     #[arg(long, value_name = "NETWORK[:PORTS]")]
     pub(super) allow: Vec<Rule>,

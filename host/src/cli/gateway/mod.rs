@@ -261,6 +261,7 @@ fn policy(arguments: &Gateway) -> Policy {
             names.into_iter().map(|name| (name, SocketAddr::new(server, DNS))).collect()
         }),
         inside: arguments.ours(),
+        from: arguments.from.clone(),
     }
 }
 
