@@ -33,9 +33,6 @@ use frame::{Cast as _, Frame, Mac};
 /// The number of the format that `save` writes.
 const FORMAT: u32 = 1;
 
-/// What the component's face calls the core that it stands in front of.
-pub type Tcp = Neighbours;
-
 /// What is known of the link, all of it from the configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Link {

@@ -1,23 +1,4 @@
-//! The face of the honest component around a core with a planted bug: everything but `bulkhead_tcp` is the same.
+//! The TCP with a planted bug as a component.
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
-#[cfg(target_arch = "wasm32")]
-extern crate alloc;
-
-#[cfg(target_arch = "wasm32")]
-mod bindings;
-#[cfg(target_arch = "wasm32")]
-#[path = "../../../guest-tcp/src/convert.rs"]
-mod convert;
-#[cfg(target_arch = "wasm32")]
-#[path = "../../../guest-tcp/src/exports.rs"]
-mod exports;
-#[cfg(target_arch = "wasm32")]
-#[path = "../../../guest-tcp/src/face.rs"]
-mod face;
-#[cfg(target_arch = "wasm32")]
-#[path = "../../../guest-tcp/src/memory.rs"]
-mod memory;
-#[cfg(target_arch = "wasm32")]
-#[path = "../../../guest-tcp/src/quick.rs"]
-mod quick;
+bulkhead_face::component!(planted_core::Tcp);

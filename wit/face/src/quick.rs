@@ -33,10 +33,9 @@ pub(crate) unsafe fn list<T>(address: *mut T, length: usize) -> Vec<T> {
 }
 
 /// One step; gives the address of its outputs, which stay until the next.
-pub(crate) fn step(state: &mut State) -> *mut u8 {
-    let State { tcp, batch, outputs, words } = state;
-    outputs.clear();
-    tcp.step(&batch.inputs(), outputs);
+pub(crate) fn step<M: Module>(state: &mut State<M>) -> *mut u8 {
+    state.step();
+    let State { batch, outputs, words, .. } = state;
     // What the host has allocated is given back before it allocates again: it gets the same places each time.
     batch.headers = Vec::new();
     batch.segments = Vec::new();
