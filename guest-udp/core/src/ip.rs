@@ -46,6 +46,14 @@ impl Outgoing {
     }
 }
 
+/// Gives a network header that stands alone the length of a datagram of no bytes, in which no lengths are filled in later.
+pub(crate) fn empty(header: &mut [u8]) {
+    let (at, length) = if header.len() == 20 { (2, 28_u16) } else { (4, 8) };
+    if let Some(field) = header.get_mut(at..at + 2) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
 /// What a fragment says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Fragment {

@@ -41,6 +41,9 @@ const OUT: usize = 1;
 const DROPPED: usize = 2;
 const ERRORS: usize = 3;
 
+/// Type and code of "port unreachable" in ICMPv6 (RFC 4443 3.1) and in ICMP (RFC 1122 4.1.3.1): nobody has this port.
+const UNREACHABLE_PORT: [(u8, u8); 2] = [(1, 4), (3, 3)];
+
 /// What the component's face calls the core that it stands in front of.
 pub type Tcp = Udp;
 
@@ -96,7 +99,7 @@ impl Udp {
 
     // ---- calls
 
-    fn call(&mut self, index: u32, call: &Call, outputs: &mut Outputs) {
+    fn call(&mut self, (index, call): (u32, &Call), now: Time, left: &mut Left, outputs: &mut Outputs) {
         let result = match call {
             Call::Configure(config) => {
                 self.configure(config);
@@ -114,7 +117,8 @@ impl Udp {
                 outputs.events.push(Event::Info(Info { of: *of, fields }));
                 Ok(())
             }
-            Call::Reseed(_) | Call::Report(_) => Ok(()),
+            Call::Report(report) => self.report(report, now, left, outputs),
+            Call::Reseed(_) => Ok(()),
             Call::Listen(_)
             | Call::Allow(_)
             | Call::Unlisten(_)
@@ -269,7 +273,8 @@ impl Udp {
         }
         let Some(handle) = self.sockets.find(local, remote) else {
             self.drop_one();
-            return self.unreachable(header, (source, destination), now, left, outputs);
+            let code = UNREACHABLE_PORT[usize::from(source.is_v4())];
+            return self.tell(code, header, (source, destination), now, left, outputs);
         };
         outputs.places.push(Place {
             of: handle.0,
@@ -282,9 +287,46 @@ impl Udp {
         });
     }
 
-    /// RFC 1122 4.1.3.1, RFC 4443 3.1: nobody has this port.
-    fn unreachable(
+    /// What the host has found out about the way on from a socket with one peer: the peer is told, as by the router that it
+    /// would be (RFC 1812 5.2.7.1, RFC 4443 3.1). The datagram itself is gone; its ends are what the error is about.
+    fn report(
         &mut self,
+        report: &Reason,
+        now: Time,
+        left: &mut Left,
+        outputs: &mut Outputs,
+    ) -> Result<(), u16> {
+        let socket = *self.sockets.get(report.connection).ok_or(reason::UNKNOWN)?;
+        let (from, to) = (socket.remote, socket.local);
+        if from.port == 0 || to.port == 0 {
+            return Err(reason::INVALID);
+        }
+        let code = match (report.reason, from.address.is_v4()) {
+            (reason::PORT_UNREACHABLE | reason::REFUSED, is_v4) => UNREACHABLE_PORT[usize::from(is_v4)],
+            (reason::NETWORK_UNREACHABLE, true) => (3, 0),
+            (reason::NETWORK_UNREACHABLE, false) => (1, 0),
+            (reason::HOST_UNREACHABLE, true) => (3, 1),
+            (reason::HOST_UNREACHABLE, false) => (1, 3),
+            (reason::PROHIBITED, true) => (3, 13),
+            (reason::PROHIBITED, false) => (1, 1),
+            _ => return Err(reason::INVALID),
+        };
+        let mut quote = Vec::with_capacity(limits::HEADERS as usize);
+        let ip = Outgoing { source: from.address, destination: to.address, ttl: self.ttl, traffic_class: 0 };
+        ip.build(protocol::UDP, &mut quote);
+        ip::empty(&mut quote);
+        quote.extend_from_slice(&from.port.to_be_bytes());
+        quote.extend_from_slice(&to.port.to_be_bytes());
+        quote.extend_from_slice(&[0, 8, 0, 0]);
+        self.tell(code, &quote, (from.address, to.address), now, left, outputs);
+        Ok(())
+    }
+
+    /// Tells a sender by an ICMP error that its datagram has not arrived, so many times a second (RFC 1812 4.3.2.8,
+    /// RFC 4443 2.4).
+    fn tell(
+        &mut self,
+        (kind, code): (u8, u8),
         quoted: &[u8],
         (source, destination): (Address, Address),
         now: Time,
@@ -306,7 +348,6 @@ impl Udp {
         let start = outputs.headers.len();
         ip.build(if is_v4 { protocol::ICMP } else { protocol::ICMPV6 }, &mut outputs.headers);
         let transport = outputs.headers.len() - start;
-        let (kind, code) = if is_v4 { (3, 3) } else { (1, 4) };
         outputs.headers.extend_from_slice(&[kind, code, 0, 0, 0, 0, 0, 0]);
         outputs.headers.extend_from_slice(quoted);
         outputs.sends.push(Send {
@@ -369,7 +410,7 @@ impl Module for Udp {
         let Room { sends, bytes } = inputs.room;
         let mut left = Left { sends: sends.min(bounds::SENDS as u32), bytes };
         for (index, call) in (0..).zip(inputs.calls) {
-            self.call(index, call, outputs);
+            self.call((index, call), inputs.now, &mut left, outputs);
         }
         for (index, message) in (0..).zip(inputs.messages) {
             self.message(index, message, &mut left, outputs);

@@ -4,7 +4,7 @@ use bulkhead_udp::Udp;
 use bulkhead_wit::registry::{protocol, reason};
 use bulkhead_wit::{
     Address, Batch, Bind, Call, Config, Endpoint, Event, Handle, Kind, Listening, Message, Module as _,
-    Outputs, Prefix, Room, Segment, Source, Target,
+    Outputs, Prefix, Reason, Room, Segment, Source, Target,
 };
 
 const OURS: [u8; 4] = [10, 0, 0, 1];
@@ -99,6 +99,55 @@ fn a_port_without_a_socket_is_unreachable_a_hundred_times_a_second() {
     assert_eq!(more.sends.len(), 36);
     let later = step(&mut udp, 50_000_001, |batch| (0..150).for_each(|_| arrives(batch, 9, 54, 10, None)));
     assert_eq!(later.sends.len(), 5);
+}
+
+#[test]
+fn the_peer_hears_what_the_host_has_found_out_about_the_way_on() {
+    let mut udp = started();
+    let v6 = |last: u8, port| Endpoint::new(Address::from_v6([last; 16]), port);
+    let calls = [
+        bind(1, end(OURS, 53), end(PEER, 4711)),
+        bind(2, v6(0xfd, 53), v6(0xfe, 4711)),
+        bind(3, end(OURS, 54), Endpoint::default()),
+    ];
+    step(&mut udp, 0, |batch| batch.calls.extend(calls));
+    let report =
+        |slot, reason| Call::Report(Reason { connection: Handle::by_host(slot, 1), reason, value: 0 });
+    for (slot, why, code) in [
+        (1, reason::PORT_UNREACHABLE, [3, 3]),
+        (1, reason::HOST_UNREACHABLE, [3, 1]),
+        (1, reason::PROHIBITED, [3, 13]),
+        (2, reason::PORT_UNREACHABLE, [1, 4]),
+        (2, reason::NETWORK_UNREACHABLE, [1, 0]),
+    ] {
+        let outputs = step(&mut udp, 1, |batch| batch.calls.push(report(slot, why)));
+        let ip = if slot == 1 { 20 } else { 40 };
+        assert_eq!((outputs.sends.len(), outputs.sends[0].length), (1, 0));
+        let (outer, icmp) = outputs.headers.split_at(ip);
+        assert_eq!(icmp[..2], code);
+        let quoted = &icmp[8..];
+        // Who is told is who sent it, and the quote says the same ports.
+        let address = if slot == 1 { 4 } else { 16 };
+        assert_eq!(outer[ip - address..], quoted[ip - 2 * address..ip - address]);
+        assert_eq!(quoted[ip..], [0x12, 0x67, 0, 53, 0, 8, 0, 0]);
+        assert_eq!(
+            if slot == 1 { &quoted[2..4] } else { &quoted[4..6] },
+            [0, if slot == 1 { 28 } else { 8 }]
+        );
+    }
+    // Whom it should tell, a socket of any peer's does not know.
+    let outputs = step(&mut udp, 2, |batch| {
+        batch.calls.extend([report(3, reason::PORT_UNREACHABLE), report(4, reason::PORT_UNREACHABLE)]);
+    });
+    let told: Vec<_> = outputs
+        .events
+        .iter()
+        .map(|event| match event {
+            Event::Failed(failed) => failed.reason,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!((told, outputs.sends.len()), (vec![reason::INVALID, reason::UNKNOWN], 0));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bulkhead::BindOptions;
 use bulkhead::net::{Net, UdpSocket};
 use bulkhead_wit::limits::DATAGRAM;
+use tokio::io::Interest;
 use tokio::net::UdpSocket as HostSocket;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
@@ -89,7 +90,10 @@ impl Flows {
         if !self.open.contains_key(&ends) {
             match self.open(ends, now).await {
                 Ok(flow) => drop(self.open.insert(ends, flow)),
-                Err(error) => return tracing::debug!(from = %ends.0, to = %ends.1, %error, "no flow"),
+                Err(error) => {
+                    tracing::debug!(from = %ends.0, to = %ends.1, %error, "no flow");
+                    return tell(&self.inside, error.kind(), ends);
+                }
             }
         }
         let Some(flow) = self.open.get(&ends) else { return };
@@ -99,7 +103,10 @@ impl Flows {
                 count(&self.gateway.counters.datagrams_out, 1);
                 count(&self.gateway.counters.bytes_out, bytes.len());
             }
-            Err(error) => tracing::debug!(to = %ends.1, %error, "a datagram is lost"),
+            Err(error) => {
+                tracing::debug!(to = %ends.1, %error, "a datagram is lost");
+                tell(&self.inside, error.kind(), ends);
+            }
         }
     }
 
@@ -145,6 +152,11 @@ impl Flows {
     }
 }
 
+/// Tells the inside why its datagrams do not arrive, where ICMP has a word for it.
+fn tell(inside: &UdpSocket, why: io::ErrorKind, (from, to): Ends) {
+    let _ = inside.unreachable_between(why, to, from);
+}
+
 /// The way back of a flow.
 struct Answering {
     inside: Arc<UdpSocket>,
@@ -155,12 +167,24 @@ struct Answering {
 }
 
 impl Answering {
+    /// The host's socket was told that nothing arrives; the inside is told the same.
+    fn told(&self, error: &io::Error, ends: Ends) {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            tracing::debug!(to = %ends.1, %error, "a flow fails");
+            tell(&self.inside, error.kind(), ends);
+        }
+    }
+
     async fn run(self, (from, to): Ends) {
         let mut buffer = Vec::new();
         loop {
             // A flow that hears nothing holds no buffer.
-            if self.socket.readable().await.is_err() {
-                return;
+            let Ok(ready) = self.socket.ready(Interest::READABLE | Interest::ERROR).await else { return };
+            if ready.is_error() {
+                // Looked at until there is none left, which is when the socket stops to be ready for it.
+                let look = || Err(self.socket.take_error()?.unwrap_or(io::ErrorKind::WouldBlock.into()));
+                let Err::<(), _>(error) = self.socket.try_io(Interest::ERROR, look) else { return };
+                self.told(&error, (from, to));
             }
             buffer.resize(DATAGRAM, 0);
             loop {
@@ -175,9 +199,8 @@ impl Answering {
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // The destination said that nobody is there. The inside finds out by silence.
                     Err(error) => {
-                        tracing::debug!(%to, %error, "a flow fails");
+                        self.told(&error, (from, to));
                         break;
                     }
                 }

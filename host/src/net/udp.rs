@@ -4,8 +4,8 @@ use super::handle::Net;
 use super::slots::{Side, Wake};
 use super::state::State;
 use crate::error::StreamError;
-use crate::stack::{SocketId, Stack};
-use bulkhead_wit::registry::setting;
+use crate::stack::{BindOptions, SocketId, Stack};
+use bulkhead_wit::registry::{reason, setting};
 use bulkhead_wit::{Endpoint, Setting};
 use std::future::poll_fn;
 use std::io;
@@ -126,6 +126,36 @@ impl UdpSocket {
         })
         .await?;
         Ok(bytes.len())
+    }
+
+    /// Tells `to` by an ICMP error why what it sends to `from` does not arrive, as the router does that a gateway stands for:
+    /// [`io::ErrorKind::ConnectionRefused`], [`HostUnreachable`](io::ErrorKind::HostUnreachable),
+    /// [`NetworkUnreachable`](io::ErrorKind::NetworkUnreachable) or [`PermissionDenied`](io::ErrorKind::PermissionDenied).
+    /// So many a second leave, the rest is not said (RFC 1812 4.3.2.8, RFC 4443 2.4).
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] for any other kind; the module's fault or the stack's end.
+    pub fn unreachable_between(
+        &self,
+        why: io::ErrorKind,
+        from: SocketAddr,
+        to: SocketAddr,
+    ) -> io::Result<()> {
+        let reason = match why {
+            io::ErrorKind::ConnectionRefused => reason::PORT_UNREACHABLE,
+            io::ErrorKind::HostUnreachable => reason::HOST_UNREACHABLE,
+            io::ErrorKind::NetworkUnreachable => reason::NETWORK_UNREACHABLE,
+            io::ErrorKind::PermissionDenied => reason::PROHIBITED,
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        self.call(|stack, _| {
+            // A socket with one peer, for as long as it takes to say so: no datagram comes between.
+            let options = BindOptions { remote: to.into(), ..BindOptions::default() };
+            let flow = stack.bind(from.into(), options)?;
+            let told = stack.report(flow, reason);
+            stack.unbind(flow);
+            told
+        })
     }
 
     /// Sends to the only peer.

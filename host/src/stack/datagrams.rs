@@ -3,7 +3,7 @@
 use super::Stack;
 use crate::error::StreamError;
 use crate::inspect::Socket;
-use bulkhead_wit::{Bind, Call, Endpoint, Handle, Listening as How, Message, Setting, limits};
+use bulkhead_wit::{Bind, Call, Endpoint, Handle, Listening as How, Message, Reason, Setting, limits};
 use std::collections::{HashMap, VecDeque};
 
 /// Names a datagram socket; never used again for another one.
@@ -329,6 +329,17 @@ impl Stack {
     pub fn set_datagram(&mut self, id: SocketId, setting: Setting) -> Result<(), StreamError> {
         self.socket(id)?;
         self.call(Call::Set(bulkhead_wit::Change { of: id.0, setting }));
+        Ok(())
+    }
+
+    /// Tells the only peer of the socket, by an ICMP error, why what it sends does not arrive: a reason's number, such as
+    /// [`PORT_UNREACHABLE`](bulkhead_wit::registry::reason::PORT_UNREACHABLE). The module bounds how often.
+    ///
+    /// # Errors
+    /// [`StreamError::Unknown`] if there is no such socket.
+    pub fn report(&mut self, id: SocketId, reason: u16) -> Result<(), StreamError> {
+        self.socket(id)?;
+        self.call(Call::Report(Reason { connection: id.0, reason, value: 0 }));
         Ok(())
     }
 

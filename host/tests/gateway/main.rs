@@ -182,6 +182,39 @@ fn tun_what_the_host_is_refused_the_inside_is_refused_in_kind() {
     }
 }
 
+/// Sends a datagram by a connected socket that hears every ICMP error, and prints what it hears.
+const KNOCK: &str = r#"
+import errno, socket, sys
+for to in sys.argv[1:]:
+    v6 = ":" in to
+    one = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
+    one.setsockopt(socket.IPPROTO_IPV6 if v6 else socket.IPPROTO_IP, 25 if v6 else 11, 1)
+    one.settimeout(10)
+    one.connect((to, 9))
+    one.send(b"is anybody there?")
+    try:
+        print(one.recv(100))
+    except OSError as error:
+        print(errno.errorcode.get(error.errno, error))
+"#;
+
+#[test]
+#[ignore = "needs root"]
+fn tun_what_the_host_is_told_of_datagrams_the_inside_is_told_in_kind() {
+    let Some(space) = host() else { return };
+    space.run(&["ip", "route", "add", "unreachable", "203.0.113.0/24"]).unwrap();
+    let script = space.folder().join("knock.py");
+    std::fs::write(&script, KNOCK).unwrap();
+    let knock = |options: &[&str], to: &[&str]| {
+        let output = inside(&space, options, &format!("python3 {} {}", script.display(), to.join(" ")));
+        said(&output).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let heard = knock(&[], &[HOST, HOST_V6, "203.0.113.5"]);
+    assert_eq!(heard, ["ECONNREFUSED", "ECONNREFUSED", "EHOSTUNREACH"]);
+    // What ICMP calls prohibited, Linux calls so.
+    assert_eq!(knock(&["--deny", ":9"], &[HOST, HOST_V6]), ["EHOSTUNREACH", "EACCES"]);
+}
+
 #[test]
 #[ignore = "needs root"]
 fn tun_the_hosts_loopback_is_reached_only_where_it_was_said() {
