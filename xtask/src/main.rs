@@ -1,6 +1,7 @@
 //! The one tool of the project: `cargo xtask help` says what it does.
 //!
 //! - [`guests`]: compiles the protocol modules and wraps them into components;
+//! - [`new_module`]: begins another one;
 //! - [`mod@test`]: runs every test, and what is as good as one;
 //! - [`mod@bench`]: measures the stack beside the kernel and smoltcp;
 //! - [`faults`]: what a defect of the module does in each placement;
@@ -23,6 +24,7 @@ mod goodput;
 mod guests;
 mod interop;
 mod leftovers;
+mod new_module;
 mod packages;
 mod page;
 mod policy;
@@ -47,6 +49,7 @@ cargo xtask conformance-page   generate docs/conformance.md: scripts, contract, 
 cargo xtask faults [--json]    what a defect of the TCP module does in each placement: who dies, what is corrupted
 cargo xtask recovery [--quick] a thousand faults of every kind under load: what is lost, how long recoveries take
 cargo xtask guests [--force]   build every protocol module into <target>/guests/<name>.wasm
+cargo xtask new-module NAME    begin a protocol module in examples/NAME (--in FOLDER: elsewhere), small and whole
 cargo xtask policy             check licences and sources of all dependencies
 cargo xtask help               this text
 
@@ -61,7 +64,11 @@ interop Installs nginx, curl, iperf3, redis, an ssh client, dropbear, wrk and lw
         behind, even on Ctrl-C.
 guests  Needs the target wasm32-unknown-unknown. It uses rustup's where it is installed, else adds it by
         `rustup target add`, else installs Debian's rustc-web, cargo-web and rust-web-src (beside rustup, to /usr/bin).
-        It builds only what has changed; --force builds all. What it writes is in the target directory alone.
+        It builds only what has changed; --force builds all. What it writes is in the target directory alone. A module is
+        a package with [package.metadata.bulkhead]; --manifest-path FILE builds those of a workspace elsewhere, into its
+        own target directory.
+new-module  Writes Cargo.toml and src/lib.rs of a module that answers ping, which `cargo xtask guests` builds and `bulkhead
+        check` has nothing against. Within the repository it becomes a member of the workspace, elsewhere its own.
 ";
 
 fn main() -> ExitCode {
@@ -92,7 +99,11 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
         "conformance-page" => flag(rest, "").and_then(|_| page::generate()),
         "recovery" => recovery::measure(rest),
         "policy" => flag(rest, "").and_then(|_| policy::check()),
-        "guests" => guests::build_all(flag(rest, "--force")?),
+        "guests" => match rest {
+            [option, manifest] if option == "--manifest-path" => guests::build_elsewhere(manifest.as_ref()),
+            _ => guests::build_all(flag(rest, "--force")?),
+        },
+        "new-module" => new_module::begin(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

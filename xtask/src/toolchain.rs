@@ -162,10 +162,16 @@ pub(crate) fn remapped() -> Vec<(OsString, &'static str)> {
     folders
 }
 
-/// `cargo metadata` of the workspace, without what it depends on.
+/// `cargo metadata` of our workspace, without what it depends on.
 pub(crate) fn workspace() -> anyhow::Result<serde_json::Value> {
+    workspace_of(&root().join("Cargo.toml"))
+}
+
+/// The same of the workspace that a manifest belongs to.
+pub(crate) fn workspace_of(manifest: &Path) -> anyhow::Result<serde_json::Value> {
     let mut command = crate::shell::cargo();
     command.args(["metadata", "--format-version", "1", "--no-deps"]);
+    command.arg("--manifest-path").arg(manifest);
     serde_json::from_str(&capture(&mut command)?).context("cargo metadata printed what is no JSON")
 }
 
