@@ -44,9 +44,6 @@ const ERRORS: usize = 3;
 /// Type and code of "port unreachable" in ICMPv6 (RFC 4443 3.1) and in ICMP (RFC 1122 4.1.3.1): nobody has this port.
 const UNREACHABLE_PORT: [(u8, u8); 2] = [(1, 4), (3, 3)];
 
-/// What the component's face calls the core that it stands in front of.
-pub type Tcp = Udp;
-
 /// The UDP module: see [`Module`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Udp {
