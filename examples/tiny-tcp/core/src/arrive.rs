@@ -1,20 +1,19 @@
 //! What a segment does to a connection (RFC 9293 3.10.7.3 and 3.10.7.4), in the RFC's order.
 
-use crate::Step;
 use crate::connection::{Connection, State};
-use crate::wire::{self, ACK, FIN, Header, RST, SYN};
+use crate::wire::{ACK, FIN, Header, RST, SYN, Step};
 use bulkhead_wit::registry::reason;
-use bulkhead_wit::{Event, Finished, Place, Source, Target, limits};
+use bulkhead_wit::{Event, Finished, NEVER, Place, Source, Target, limits};
 
 /// Says whether this segment has completed the handshake of a stranger.
-pub(crate) fn arrive(one: &mut Connection, (number, header): (u32, &Header), step: &mut Step<'_>) -> bool {
+pub(crate) fn arrive(one: &mut Connection, header: &Header, step: &mut Step<'_>) -> bool {
     if one.state == State::SynSent {
-        answer_to_syn(one, (number, header), step);
+        answer_to_syn(one, header, step);
         return false;
     }
     // First, the sequence number: something of the segment lies in the window, or it is an old one.
     let begin = one.theirs(header.sequence);
-    let length = i64::from(header.payload) + i64::from(header.has(SYN)) + i64::from(header.has(FIN));
+    let length = i64::from(header.length());
     let expected = one.expected as i64;
     let window_end = (1 + one.limit.max(one.exposed())) as i64;
     let is_acceptable = begin <= window_end.max(expected) && begin + length >= expected;
@@ -40,133 +39,103 @@ pub(crate) fn arrive(one: &mut Connection, (number, header): (u32, &Header), ste
         return false;
     }
     let acknowledges = one.ours(header.acknowledgement);
-    if one.state == State::SynReceived && (acknowledges < 1 || acknowledges > one.highest as i64) {
-        wire::refuse(header, &mut step.room, step.outputs);
+    let is_handshake = one.state == State::SynReceived;
+    let is_beyond = acknowledges > one.highest as i64;
+    if is_handshake && (acknowledges < 1 || is_beyond) {
+        header.refuse(step);
         return false;
     }
-    if acknowledges > one.highest as i64 {
+    if is_beyond {
         one.owes_acknowledgement = true;
         return false;
     }
-    let is_handshake = one.state == State::SynReceived;
     if is_handshake {
-        one.state = State::Established;
-        if one.is_known {
-            step.outputs.events.push(Event::Opened(one.opening(number)));
-        }
-        if one.is_finished {
-            one.finish();
-        }
+        one.establish(header.number, step);
     }
-    acknowledge(one, (number, header), acknowledges, step);
+    acknowledge(one, header, acknowledges, step);
     // Seventh and eighth, text and FIN; the host has to know the connection before.
     if is_handshake && !one.is_known {
         // What came with the last segment of the handshake comes again.
         one.owes_acknowledgement |= length > 0;
         return true;
     }
-    text((number, header), begin, one, step);
+    text(one, header, begin, step);
     false
 }
 
 /// RFC 9293 3.10.7.3.
-fn answer_to_syn(one: &mut Connection, (number, header): (u32, &Header), step: &mut Step<'_>) {
-    let acknowledges = one.ours(header.acknowledgement);
-    let is_answer = header.has(ACK) && acknowledges == 1 && one.highest >= 1;
+fn answer_to_syn(one: &mut Connection, header: &Header, step: &mut Step<'_>) {
+    let is_answer = header.has(ACK) && one.ours(header.acknowledgement) == 1 && one.highest == 1;
     if header.has(ACK) && !is_answer {
-        if !header.has(RST) {
-            wire::refuse(header, &mut step.room, step.outputs);
-        }
-        return;
-    }
-    if header.has(RST) {
+        header.refuse(step);
+    } else if header.has(RST) {
         if is_answer {
             one.gone(reason::REFUSED);
         }
-        return;
-    }
-    if !header.has(SYN) {
-        return;
-    }
-    one.synchronise(header);
-    if is_answer {
-        one.state = State::Established;
-        step.outputs.events.push(Event::Opened(one.opening(number)));
-        if one.is_finished {
-            one.finish();
+    } else if header.has(SYN) {
+        one.synchronise(header);
+        if is_answer {
+            one.establish(header.number, step);
+            acknowledge(one, header, 1, step);
+        } else {
+            // Both have called at the same time: our SYN again, with an acknowledgement of theirs.
+            one.state = State::SynReceived;
+            one.go_back();
         }
-        acknowledge(one, (number, header), acknowledges, step);
-    } else {
-        // Both have called at the same time: our SYN again, with an acknowledgement of theirs.
-        one.state = State::SynReceived;
-        one.go_back();
     }
 }
 
 /// What the peer has got, and what it takes.
-fn acknowledge(
-    one: &mut Connection,
-    (number, header): (u32, &Header),
-    acknowledges: i64,
-    step: &mut Step<'_>,
-) {
-    let Ok(acknowledges) = u64::try_from(acknowledges) else {
-        return;
-    };
+fn acknowledge(one: &mut Connection, header: &Header, acknowledges: i64, step: &mut Step<'_>) {
+    let acknowledges = u64::try_from(acknowledges).unwrap_or(0);
     if acknowledges < one.acknowledged {
         return;
     }
     let window_end = acknowledges + u64::from(header.window);
-    let is_same = acknowledges == one.acknowledged && window_end == one.window_end && header.payload == 0;
-    let is_duplicate = is_same && one.next > one.acknowledged && !header.has(FIN);
+    let is_same = acknowledges == one.acknowledged && window_end == one.window_end && header.length() == 0;
     one.window_end = window_end;
     if acknowledges > one.acknowledged {
         let fresh = acknowledges - one.acknowledged;
         // Slow start, then a segment more each round trip (RFC 5681 3.1).
-        let grows = if one.congestion_window < one.threshold {
-            fresh.min(2 * one.mss)
-        } else {
-            (one.mss * one.mss / one.congestion_window).max(1)
-        };
+        let is_slow_start = one.congestion_window < one.threshold;
+        let linear = (one.mss * one.mss / one.congestion_window).max(1);
+        let grows = if is_slow_start { fresh.min(2 * one.mss) } else { linear };
         one.congestion_window = (one.congestion_window + grows).min(limits::WINDOW);
-        (one.acknowledged, one.acknowledged_by) = (acknowledges, number);
+        (one.acknowledged, one.acknowledged_by) = (acknowledges, header.number);
         one.next = one.next.max(acknowledges);
-        (one.duplicates, one.tries, one.timer) = (0, 0, bulkhead_wit::NEVER);
+        (one.duplicates, one.tries, one.timer) = (0, 0, NEVER);
         one.measure(step.now);
-    } else if is_duplicate {
+    } else if is_same && one.next > one.acknowledged {
         one.duplicates += 1;
         if one.duplicates == 3 {
             // A segment is lost, and those behind it arrived and were dropped, as we would (RFC 5681 3.2).
-            one.threshold = ((one.next - one.acknowledged) / 2).max(2 * one.mss);
-            one.congestion_window = one.threshold;
+            one.slow_down(u64::MAX);
             one.go_back();
         }
     }
-    if one.is_fin_acknowledged() {
-        match one.state {
-            State::FinWait1 => one.wait_for_end(step.now),
-            State::Closing => one.wait_in_time(step.now),
-            State::LastAck => one.gone(reason::NORMAL),
-            _ => {}
-        }
+    match one.state {
+        _ if !one.is_fin_acknowledged() => {}
+        State::FinWait1 => one.wait(State::FinWait2, step.now),
+        State::Closing => one.wait(State::TimeWait, step.now),
+        State::LastAck => one.gone(reason::NORMAL),
+        _ => {}
     }
 }
 
 /// Bytes in order are placed and exposed; whatever is out of order is dropped, and comes again.
-fn text((number, header): (u32, &Header), begin: i64, one: &mut Connection, step: &mut Step<'_>) {
-    let length = u64::from(header.payload);
-    if length == 0 && !header.has(FIN) {
+fn text(one: &mut Connection, header: &Header, begin: i64, step: &mut Step<'_>) {
+    if header.length() == 0 {
         return;
     }
     one.owes_acknowledgement = true;
     let is_open = matches!(one.state, State::Established | State::FinWait1 | State::FinWait2);
     let skip = u64::try_from(one.expected as i64 - begin).ok().filter(|_| is_open);
     let Some(skip) = skip else { return };
-    let room = one.limit.saturating_sub(one.exposed());
-    let fresh = length.saturating_sub(skip).min(room);
+    let length = u64::from(header.payload);
+    let fresh = length.saturating_sub(skip).min(one.limit.saturating_sub(one.exposed()));
     if fresh > 0 {
-        if one.is_closed {
-            return one.reset(Some(reason::DATA_AFTER_CLOSE));
+        if one.is_closed() {
+            return one.reset(reason::DATA_AFTER_CLOSE, step);
         }
         if step.outputs.places.len() >= limits::PLACES {
             return;
@@ -174,7 +143,7 @@ fn text((number, header): (u32, &Header), begin: i64, one: &mut Connection, step
         step.outputs.places.push(Place {
             of: one.handle.0,
             at: one.exposed(),
-            segment: number,
+            segment: header.number,
             skip: skip as u32,
             length: fresh as u32,
             source: Source::Segment,
@@ -186,13 +155,12 @@ fn text((number, header): (u32, &Header), begin: i64, one: &mut Connection, step
     if !header.has(FIN) || skip + fresh < length || skip > length {
         return;
     }
-    let at = one.exposed();
+    let end = Finished { connection: one.handle, at: one.exposed(), segment: header.number };
+    step.outputs.events.push(Event::Finished(end));
     (one.expected, one.is_ended) = (one.expected + 1, true);
-    step.outputs.events.push(Event::Finished(Finished { connection: one.handle, at, segment: number }));
     match one.state {
         State::Established => one.state = State::CloseWait,
         State::FinWait1 => one.state = State::Closing,
-        State::FinWait2 => one.wait_in_time(step.now),
-        _ => {}
+        _ => one.wait(State::TimeWait, step.now),
     }
 }

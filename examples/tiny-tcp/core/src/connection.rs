@@ -3,16 +3,13 @@
 //! A place in a stream is counted from its SYN, which has place 0; the first byte has place 1, and the FIN comes after the last
 //! byte. Places have 64 bits and never wrap; the wire has the lower 32 of them, on top of an initial sequence number.
 
-use crate::wire::{ACK, FIN, Header, Outgoing, PSH, RST, Room, SYN};
+use crate::wire::{ACK, FIN, Header, PSH, RST, SYN, Step};
 use bulkhead_wit::limits::{MILLISECOND, SECOND};
 use bulkhead_wit::registry::reason;
-use bulkhead_wit::{
-    Choosing, Endpoint, Event, Handle, NEVER, Opening, Outputs, Position, Send, Source, Summary, Time,
-};
+use bulkhead_wit::{Endpoint, Event, Handle, NEVER, Opening, Position, Send, Source, Summary, Time};
 
 /// The states of RFC 9293 3.3.2; LISTEN is a listener's, and CLOSED is no connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(u8)]
 pub(crate) enum State {
     SynSent,
     SynReceived,
@@ -43,8 +40,6 @@ pub(crate) struct Connection {
     pub(crate) handle: Handle,
     /// The host knows it: it was accepted or asked for, and has not been told to be over.
     pub(crate) is_known: bool,
-    /// Our end was chosen here, and the host is to be told.
-    pub(crate) is_chosen: bool,
     pub(crate) listener: u32,
     pub(crate) local: Endpoint,
     pub(crate) remote: Endpoint,
@@ -57,11 +52,10 @@ pub(crate) struct Connection {
     pub(crate) acknowledged: u64,
     pub(crate) next: u64,
     pub(crate) highest: u64,
-    /// Bytes that the application has written.
+    /// Bytes that the application has written, and whether these are all.
     pub(crate) written: u64,
-    /// Nothing more will be written.
     pub(crate) is_finished: bool,
-    /// The peer takes bytes up to here.
+    /// The peer takes bytes up to here, in segments of `mss`.
     pub(crate) window_end: u64,
     pub(crate) mss: u64,
     /// What we can take in a segment, as our SYN says.
@@ -95,51 +89,30 @@ pub(crate) struct Connection {
     pub(crate) owes_acknowledgement: bool,
 
     // ---- towards the host
-    /// Nobody reads any more.
-    pub(crate) is_closed: bool,
+    /// When a connection that nobody reads any more is given up; never, while somebody does.
     pub(crate) linger: Time,
-    pub(crate) owes_reset: bool,
-    pub(crate) waits_for_room: bool,
     pub(crate) told: (u64, u64),
 }
 
 impl Connection {
     pub(crate) fn new(state: State, (local, remote): (Endpoint, Endpoint), iss: u32, mtu: u32) -> Self {
         let mss = u64::from(mtu) - if local.address.is_v4() { 40 } else { 60 };
-        Self {
-            local,
-            remote,
-            state,
-            iss,
-            window_end: 1,
-            mss,
-            own_mss: mss,
-            congestion_window: 10 * mss,
-            threshold: u64::MAX,
-            rto: RTO_FIRST,
-            timer: NEVER,
-            linger: NEVER,
-            ..Self::default()
-        }
+        let (congestion_window, threshold) = (10 * mss, u64::MAX);
+        let (rto, timer, linger) = (RTO_FIRST, NEVER, NEVER);
+        let ends = Self { local, remote, state, iss, window_end: 1, mss, own_mss: mss, ..Self::default() };
+        Self { congestion_window, threshold, rto, timer, linger, ..ends }
     }
 
     // ---- numbers
 
     /// The place in our stream that an acknowledgement names: the one nearest to what is acknowledged.
     pub(crate) fn ours(&self, wire: u32) -> i64 {
-        let base = self.iss.wrapping_add(self.acknowledged as u32);
-        self.acknowledged as i64 + i64::from(wire.wrapping_sub(base).cast_signed())
+        nearest(self.acknowledged, wire.wrapping_sub(self.iss))
     }
 
     /// The place in the peer's stream that a sequence number names: the one nearest to what is expected.
     pub(crate) fn theirs(&self, wire: u32) -> i64 {
-        let base = self.irs.wrapping_add(self.expected as u32);
-        self.expected as i64 + i64::from(wire.wrapping_sub(base).cast_signed())
-    }
-
-    /// Whether a sequence number lies beyond everything of the peer's.
-    pub(crate) fn is_beyond(&self, wire: u32) -> bool {
-        self.theirs(wire) >= self.expected as i64
+        nearest(self.expected, wire.wrapping_sub(self.irs))
     }
 
     /// Bytes that the application may read.
@@ -153,7 +126,7 @@ impl Connection {
     }
 
     /// The place of our FIN.
-    pub(crate) fn fin(&self) -> u64 {
+    fn fin(&self) -> u64 {
         1 + self.written
     }
 
@@ -161,17 +134,16 @@ impl Connection {
         self.is_finished && self.acknowledged > self.fin()
     }
 
-    pub(crate) fn is_gone(&self) -> bool {
-        self.state == State::Closed && !self.owes_reset
+    pub(crate) fn is_closed(&self) -> bool {
+        self.linger != NEVER
     }
 
-    /// What the peer's SYN says.
-    pub(crate) fn synchronise(&mut self, header: &Header) {
-        (self.irs, self.expected) = (header.sequence, 1);
-        self.mss = self.mss.min(u64::from(header.mss));
-        self.window_end = 1 + u64::from(header.window);
-        self.owes_acknowledgement = true;
+    /// Whether the host need not know of it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state, State::TimeWait | State::Closed)
     }
+
+    // ---- towards the host
 
     pub(crate) fn opening(&self, segment: u32) -> Opening {
         Opening {
@@ -201,8 +173,6 @@ impl Connection {
         }
     }
 
-    // ---- what the application does
-
     pub(crate) fn position(&mut self, position: &Position) {
         self.written = self.written.max(position.written);
         self.consumed = self.consumed.max(position.consumed);
@@ -210,6 +180,27 @@ impl Connection {
         // The peer is told of a window that has opened by two segments, not of every byte (RFC 9293 3.8.6.2.2).
         let is_news = self.limit >= self.announced + 2 * self.mss;
         self.owes_acknowledgement |= is_news && self.expected > 0 && !self.is_ended;
+    }
+
+    // ---- beginning and end
+
+    /// What the peer's SYN says.
+    pub(crate) fn synchronise(&mut self, header: &Header) {
+        (self.irs, self.expected) = (header.sequence, 1);
+        self.mss = self.mss.min(u64::from(header.mss));
+        self.window_end = 1 + u64::from(header.window);
+        self.owes_acknowledgement = true;
+    }
+
+    /// The handshake is complete.
+    pub(crate) fn establish(&mut self, segment: u32, step: &mut Step<'_>) {
+        self.state = State::Established;
+        if self.is_known {
+            step.outputs.events.push(Event::Opened(self.opening(segment)));
+        }
+        if self.is_finished {
+            self.finish();
+        }
     }
 
     /// Nothing more will be written (RFC 9293 3.10.4).
@@ -222,40 +213,49 @@ impl Connection {
         };
     }
 
-    /// Ends at once; the peer is told where it may know of the connection.
-    pub(crate) fn reset(&mut self, why: Option<u16>) {
-        self.owes_reset = !matches!(self.state, State::SynSent | State::TimeWait | State::Closed);
-        self.gone(why.unwrap_or(reason::ABORTED));
+    /// Ends at once, and tells the peer if it may know of the connection. A reset that finds no room is one that was lost.
+    pub(crate) fn reset(&mut self, why: u16, step: &mut Step<'_>) {
+        if !self.is_over() && self.state != State::SynSent && step.left().is_some() {
+            step.send(&self.header(RST), Send::default());
+        }
+        self.gone(why);
     }
 
     pub(crate) fn gone(&mut self, why: u16) {
         (self.state, self.why, self.timer) = (State::Closed, why, NEVER);
     }
 
-    /// Why the host need not know of it any more, if it need not.
-    pub(crate) fn ending(&self) -> Option<u16> {
-        let is_over = matches!(self.state, State::TimeWait | State::Closed);
-        is_over.then_some(self.why)
+    /// Our stream has ended; what is left is to wait, for the peer's end or in TIME-WAIT.
+    pub(crate) fn wait(&mut self, state: State, now: Time) {
+        let is_long = state == State::FinWait2 && !self.is_closed();
+        (self.state, self.timer) = (state, if is_long { NEVER } else { now.saturating_add(LINGER) });
     }
 
     // ---- time
 
     pub(crate) fn deadline(&self) -> Time {
-        if self.is_known && self.is_closed { self.timer.min(self.linger) } else { self.timer }
+        self.timer.min(self.patience())
+    }
+
+    /// Until when our stream may take to end, where nobody reads any more.
+    fn patience(&self) -> Time {
+        if self.is_over() || self.is_fin_acknowledged() { NEVER } else { self.linger }
     }
 
     /// Does what is due.
-    pub(crate) fn expire(&mut self, now: Time) {
-        if self.is_closed && self.linger <= now && self.ending().is_none() && !self.is_fin_acknowledged() {
-            return self.reset(Some(reason::ABORTED));
+    pub(crate) fn expire(&mut self, step: &mut Step<'_>) {
+        // What arrived and nobody will read is lost, and the peer has to know (RFC 2525 2.17).
+        let is_lost = self.is_closed() && !self.is_over() && self.exposed() > self.consumed;
+        if is_lost || self.patience() <= step.now {
+            return self.reset(reason::ABORTED, step);
         }
-        if self.timer > now {
+        if self.timer > step.now {
             return;
         }
         match self.state {
             State::TimeWait => self.gone(self.why),
             State::FinWait2 => self.gone(reason::LINGER),
-            State::Closed => self.timer = NEVER,
+            _ if self.tries == TRIES => self.reset(reason::TIMED_OUT, step),
             _ => self.time_out(),
         }
     }
@@ -263,13 +263,8 @@ impl Connection {
     /// Nothing was acknowledged for too long: everything is sent again from there (RFC 6298 5.4 to 5.6).
     fn time_out(&mut self) {
         self.tries += 1;
-        if self.tries > TRIES {
-            return self.reset(Some(reason::TIMED_OUT));
-        }
-        let flight = self.next - self.acknowledged;
-        if flight > 0 {
-            self.threshold = (flight / 2).max(2 * self.mss);
-            self.congestion_window = self.mss;
+        if self.next > self.acknowledged {
+            self.slow_down(self.mss);
         } else if self.window_end <= self.next {
             // A window of zero: one byte finds out whether it is still closed (RFC 9293 3.8.6.1).
             self.window_end = self.next + 1;
@@ -278,110 +273,17 @@ impl Connection {
         self.rto = (self.rto * 2).min(RTO_MAX);
     }
 
+    /// What was in flight was too much (RFC 5681 3.1): half of it is the threshold, and we go on with `window` or that.
+    pub(crate) fn slow_down(&mut self, window: u64) {
+        self.threshold = ((self.next - self.acknowledged) / 2).max(2 * self.mss);
+        self.congestion_window = window.min(self.threshold);
+    }
+
     pub(crate) fn go_back(&mut self) {
         self.next = self.acknowledged;
         // What is sent twice is not timed (Karn): it is not known which one was answered.
         (self.timed, self.timer) = (0, NEVER);
     }
-
-    // ---- sending
-
-    /// Sends what may be sent now: a reset, a SYN, bytes and the FIN, or a mere acknowledgement.
-    pub(crate) fn send(&mut self, now: Time, room: &mut Room, outputs: &mut Outputs) {
-        self.waits_for_room = false;
-        loop {
-            let end = self.sendable();
-            let is_due = self.owes_reset || self.owes_acknowledgement || end > self.next;
-            if !is_due || self.is_gone() {
-                break;
-            }
-            let Some(most) = room.left(outputs) else {
-                self.waits_for_room = true;
-                return;
-            };
-            let length = end.min(self.fin()).saturating_sub(self.next.max(1));
-            let length = if self.next == 0 { 0 } else { length.min(SUPER).min(u64::from(most)) };
-            if length == 0 && self.next > 0 && end > self.next && self.next < self.fin() {
-                self.waits_for_room = true;
-                return;
-            }
-            self.send_one(end, length, room, outputs);
-            if self.timed == 0 && self.next > self.acknowledged && self.next == self.highest {
-                (self.timed, self.timed_at) = (self.next, now);
-            }
-        }
-        let waits =
-            self.next > self.acknowledged || (self.sendable() == self.next && self.wants() > self.next);
-        let is_timed = !matches!(self.state, State::TimeWait | State::FinWait2 | State::Closed);
-        if is_timed && waits && self.timer == NEVER {
-            self.timer = now.saturating_add(self.rto);
-        } else if is_timed && !waits {
-            self.timer = NEVER;
-        }
-    }
-
-    /// Up to where there is something to send.
-    fn wants(&self) -> u64 {
-        match self.state {
-            State::SynSent | State::SynReceived => 1,
-            State::TimeWait | State::Closed => self.next,
-            _ => self.fin() + u64::from(self.is_finished),
-        }
-    }
-
-    /// Up to where something may be sent: what there is, what the peer takes, and what the path takes.
-    fn sendable(&self) -> u64 {
-        let path = self.acknowledged + self.congestion_window;
-        let end = self.window_end.min(path);
-        // SYN and FIN need no window.
-        if self.next == 0 || (self.is_finished && self.next == self.fin()) {
-            self.wants()
-        } else {
-            self.wants().min(end).max(self.next)
-        }
-    }
-
-    fn send_one(&mut self, end: u64, length: u64, room: &mut Room, outputs: &mut Outputs) {
-        let is_reset = core::mem::take(&mut self.owes_reset);
-        let is_syn = self.next == 0 && !is_reset && self.state != State::Closed;
-        let is_fin =
-            !is_reset && !is_syn && self.is_finished && self.next + length == self.fin() && end > self.fin();
-        let mut flags = if self.expected > 0 { ACK } else { 0 };
-        for (flag, is_set) in [(RST, is_reset), (SYN, is_syn), (FIN, is_fin), (PSH, length > 0)] {
-            flags |= if is_set { flag } else { 0 };
-        }
-        let mss = self.mss as u16;
-        let payload = Send {
-            of: self.handle.0,
-            at: self.next.saturating_sub(1),
-            length: length as u32,
-            mss: if length > self.mss { mss } else { 0 },
-            source: Source::Queue,
-            ..Send::default()
-        };
-        let window = self.limit.saturating_sub(self.exposed()).min(u64::from(u16::MAX));
-        let segment = Outgoing {
-            local: self.local,
-            remote: self.remote,
-            sequence: self.iss.wrapping_add(self.next as u32),
-            acknowledgement: if self.expected > 0 { self.irs.wrapping_add(self.expected as u32) } else { 0 },
-            flags,
-            window: window as u16,
-            mss: if is_syn { self.own_mss as u16 } else { 0 },
-            payload: if length > 0 { payload } else { Send::default() },
-        };
-        segment.send(room, outputs);
-        if is_syn && core::mem::take(&mut self.is_chosen) {
-            let choosing = Choosing { connection: self.handle, local: self.local };
-            outputs.events.push(Event::Choosing(choosing));
-        }
-        self.next += length + u64::from(is_syn) + u64::from(is_fin);
-        self.highest = self.highest.max(self.next);
-        self.announced = self.exposed() + window;
-        self.owes_acknowledgement = false;
-    }
-
-    // ---- round trips
 
     /// A place was acknowledged for which the time was taken (RFC 6298 2).
     pub(crate) fn measure(&mut self, now: Time) {
@@ -399,14 +301,91 @@ impl Connection {
         self.rto = (self.round_trip + 4 * self.variation).clamp(RTO_MIN, RTO_MAX);
     }
 
-    /// Both streams have ended in order.
-    pub(crate) fn wait_in_time(&mut self, now: Time) {
-        (self.state, self.timer) = (State::TimeWait, now.saturating_add(LINGER));
+    // ---- sending
+
+    /// Sends what may be sent now: a SYN, bytes and the FIN, or a mere acknowledgement. Says whether it waits for room.
+    pub(crate) fn send(&mut self, step: &mut Step<'_>) -> bool {
+        while self.state != State::Closed && (self.owes_acknowledgement || self.sendable() > self.next) {
+            let Some(most) = step.left() else { return true };
+            let end = self.sendable();
+            let length = if self.next == 0 { 0 } else { end.min(self.fin()).saturating_sub(self.next) };
+            let cut = length.min(SUPER).min(u64::from(most));
+            if cut == 0 && length > 0 {
+                return true;
+            }
+            self.send_one(cut, end > self.next + cut && cut == length, step);
+        }
+        let is_timed = !self.is_over() && self.state != State::FinWait2;
+        if !is_timed {
+            return false;
+        }
+        if self.next == self.acknowledged && self.wants() == self.next {
+            self.timer = NEVER;
+        } else if self.timer == NEVER {
+            self.timer = step.now.saturating_add(self.rto);
+        }
+        false
     }
 
-    /// Our stream has ended, the peer's has not.
-    pub(crate) fn wait_for_end(&mut self, now: Time) {
-        self.state = State::FinWait2;
-        self.timer = if self.is_closed { now.saturating_add(LINGER) } else { NEVER };
+    /// Up to where there is something to send.
+    fn wants(&self) -> u64 {
+        match self.state {
+            State::SynSent | State::SynReceived => 1,
+            State::TimeWait | State::Closed => self.next,
+            _ => self.fin() + u64::from(self.is_finished),
+        }
     }
+
+    /// Up to where something may be sent: what there is, what the peer takes, and what the path takes.
+    fn sendable(&self) -> u64 {
+        // SYN and FIN need no window.
+        if self.next == 0 || self.next == self.fin() {
+            return self.wants();
+        }
+        let end = self.window_end.min(self.acknowledged + self.congestion_window);
+        self.wants().min(end).max(self.next)
+    }
+
+    /// A segment of so many bytes, and with the SYN or FIN that comes then if `is_more`.
+    fn send_one(&mut self, length: u64, is_more: bool, step: &mut Step<'_>) {
+        let flag = if self.next == 0 { SYN } else { FIN };
+        let flags = if is_more { flag } else { 0 } | if length > 0 { PSH } else { 0 };
+        let header = self.header(flags);
+        let payload = Send {
+            of: self.handle.0,
+            at: self.next.saturating_sub(1),
+            length: length as u32,
+            mss: if length > self.mss { self.mss as u16 } else { 0 },
+            source: Source::Queue,
+            ..Send::default()
+        };
+        step.send(&header, if length > 0 { payload } else { Send::default() });
+        self.next += length + u64::from(is_more);
+        if self.timed == 0 && self.next > self.highest {
+            (self.timed, self.timed_at) = (self.next, step.now);
+        }
+        self.highest = self.highest.max(self.next);
+        self.announced = self.exposed() + u64::from(header.window);
+        self.owes_acknowledgement = false;
+    }
+
+    fn header(&self, flags: u8) -> Header {
+        let is_syn = flags & SYN != 0;
+        let is_answer = self.expected > 0;
+        Header {
+            local: self.local,
+            remote: self.remote,
+            sequence: self.iss.wrapping_add(self.next as u32),
+            acknowledgement: if is_answer { self.irs.wrapping_add(self.expected as u32) } else { 0 },
+            flags: flags | if is_answer { ACK } else { 0 },
+            window: self.limit.saturating_sub(self.exposed()).min(u64::from(u16::MAX)) as u16,
+            mss: if is_syn { self.own_mss as u16 } else { 0 },
+            ..Header::default()
+        }
+    }
+}
+
+/// The place nearest to another one whose lower 32 bits are these.
+fn nearest(place: u64, bits: u32) -> i64 {
+    place as i64 + i64::from(bits.wrapping_sub(place as u32).cast_signed())
 }

@@ -1,4 +1,4 @@
-//! A small TCP, some 1,100 lines, to learn TCP and the contract from. It opens, moves bytes, loses some and sends them again,
+//! A small TCP, some 940 lines of code, to learn TCP and the contract from. It opens, moves bytes, loses some and sends them again,
 //! closes and resets, over both versions of IP. Read it in this order:
 //!
 //! - `wire`: headers, which is all of a segment that a module ever sees;
@@ -22,13 +22,13 @@ mod wire;
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use bulkhead_wit::registry::{census, protocol, reason, service};
+use bulkhead_wit::registry::{protocol, reason, service};
 use bulkhead_wit::{
-    Address, Call, Config, Description, Endpoint, Event, Failed, Handle, Info, Inputs, Kind, Listen, Mark,
-    Module, NEVER, Open, Outputs, Reason, Service, Summary, Time, limits,
+    Address, Call, Choosing, Config, Description, Endpoint, Event, Failed, Handle, Info, Inputs, Kind,
+    Listen, Mark, Module, Open, Outputs, Reason, Service, Summary, Time, limits,
 };
 use connection::{Connection, State};
-use wire::{Header, Room};
+use wire::{ACK, Header, RST, SYN, Step};
 
 /// The TCP module.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ pub struct Tcp {
     listeners: Vec<(Listen, u64)>,
     connections: Vec<Connection>,
     /// Handles that we have numbered.
-    numbered: u64,
+    numbered: u32,
 }
 
 impl Tcp {
@@ -54,14 +54,16 @@ impl Tcp {
         self.config.any_address || self.config.addresses.iter().any(|prefix| prefix.address == address)
     }
 
+    /// The connection that the host knows by this handle.
     fn find(&mut self, handle: Handle) -> Result<&mut Connection, u16> {
-        let known =
-            |one: &&mut Connection| one.handle == handle && handle != Handle::INSTANCE && one.is_known;
-        self.connections.iter_mut().find(known).ok_or(reason::UNKNOWN)
+        let mut known = self.connections.iter_mut().filter(|one| one.is_known);
+        known.find(|one| one.handle == handle).ok_or(reason::UNKNOWN)
     }
 
-    fn at(&self, local: Endpoint, remote: Endpoint) -> Option<&Connection> {
-        self.connections.iter().find(|one| one.local == local && one.remote == remote)
+    /// Where the connection with these ends is.
+    fn between(&self, local: Endpoint, remote: Endpoint) -> Option<usize> {
+        let is_it = |one: &Connection| one.local == local && one.remote == remote;
+        self.connections.iter().position(|one| is_it(one) && one.state != State::Closed)
     }
 
     /// An initial sequence number (RFC 9293 3.4.1): a clock of 4 us, and a hash of both ends that nobody else can compute.
@@ -71,24 +73,18 @@ impl Tcp {
         (hash as u32).wrapping_add((now / 4000) as u32)
     }
 
-    /// A handle for a connection that a stranger opened. A slot is used again when its connection is gone, with a generation
-    /// that it has not had.
+    /// A handle for a connection that a stranger opened: a slot that is free, with a generation that it has not had.
     fn number(&mut self) -> Handle {
-        loop {
-            self.numbered += 1;
-            let slot = (self.numbered % u64::from(limits::CONNECTIONS)) as u32;
-            let generation = (self.numbered / u64::from(limits::CONNECTIONS)) as u32 + 1;
-            let handle = Handle::by_module(slot, generation);
-            let is_taken = |one: &Connection| one.handle.is_by_module() && one.handle.slot() == slot;
-            if !self.connections.iter().any(is_taken) {
-                return handle;
-            }
-        }
+        self.numbered += 1;
+        let is_by_us = |one: &&Connection| one.handle.is_by_module();
+        let taken: Vec<u32> = self.connections.iter().filter(is_by_us).map(|one| one.handle.slot()).collect();
+        let slot = (0..limits::CONNECTIONS).find(|slot| !taken.contains(slot));
+        Handle::by_module(slot.unwrap_or_default(), self.numbered)
     }
 
-    // ---- calls, before the positions
+    // ---- calls
 
-    fn call(&mut self, call: &Call, now: Time) -> Result<(), u16> {
+    fn call(&mut self, call: &Call, step: &mut Step<'_>) -> Result<(), u16> {
         match call {
             Call::Configure(config) => self.config = config.clone(),
             Call::Reseed(seed) => self.secret = secret(*seed),
@@ -105,30 +101,35 @@ impl Tcp {
             Call::Unlisten(number) => {
                 let at = self.listeners.iter().position(|(one, _)| one.listener == *number);
                 self.listeners.remove(at.ok_or(reason::UNKNOWN)?);
-                for one in &mut self.connections {
-                    if one.handle == Handle::INSTANCE && one.listener == *number {
-                        one.reset(None);
-                    }
-                }
+                let embryos = self.connections.iter_mut().filter(|one| one.handle == Handle::INSTANCE);
+                embryos
+                    .filter(|one| one.listener == *number)
+                    .for_each(|one| one.reset(reason::ABORTED, step));
             }
-            Call::Open(open) => return self.open(open, now),
+            Call::Open(open) => return self.open(open, step),
+            Call::Shutdown(handle) => self.find(*handle)?.finish(),
+            Call::Abort(handle) => self.find(*handle)?.reset(reason::ABORTED, step),
+            Call::Close(close) => {
+                let one = self.find(close.connection)?;
+                one.linger =
+                    if one.state == State::SynSent { 0 } else { step.now.saturating_add(close.linger) };
+                one.finish();
+            }
+            Call::Query(of) => step.outputs.events.push(Event::Info(Info { of: *of, fields: Vec::new() })),
             Call::Bind(_) | Call::Decide(_) => return Err(reason::UNSUPPORTED),
-            // After the positions, or not served: settings and reports may be ignored.
-            Call::Shutdown(_) | Call::Close(_) | Call::Abort(_) | Call::Query(_) => {}
+            // There are no settings, and nothing to report to.
             Call::Set(_) | Call::Report(_) => {}
         }
         Ok(())
     }
 
     /// RFC 9293 3.10.1, active: the SYN leaves at the end of the step.
-    fn open(&mut self, open: &Open, now: Time) -> Result<(), u16> {
-        let remote = open.remote;
-        let mut local = open.local;
+    fn open(&mut self, open: &Open, step: &mut Step<'_>) -> Result<(), u16> {
+        let (mut local, remote) = (open.local, open.remote);
         if local.address.is_unspecified() {
-            let ours = self.config.addresses.iter();
-            let near = ours.clone().find(|prefix| prefix.contains(remote.address));
-            let same = ours.clone().find(|prefix| prefix.address.is_v4() == remote.address.is_v4());
-            local.address = near.or(same).ok_or(reason::NOT_AVAILABLE)?.address;
+            let mut ours = self.config.addresses.iter().map(|prefix| prefix.address);
+            let same = ours.find(|address| address.is_v4() == remote.address.is_v4());
+            local.address = same.ok_or(reason::NOT_AVAILABLE)?;
         }
         if local.address.is_v4() != remote.address.is_v4() || !self.is_ours(local.address) {
             return Err(reason::NOT_AVAILABLE);
@@ -136,128 +137,79 @@ impl Tcp {
         if local.port == 0 {
             let (first, last) = (self.config.ports_first, self.config.ports_last);
             let count = u64::from(last.saturating_sub(first)) + 1;
-            let begin = mixed(self.secret ^ now);
+            let begin = mixed(self.secret ^ step.now);
             let ports = (0..count).map(|at| first + (begin.wrapping_add(at) % count) as u16);
             let mut ports = ports.filter(|port| port % self.config.shards.max(1) == self.config.shard);
-            let free = ports.find(|port| self.at(Endpoint::new(local.address, *port), remote).is_none());
+            let free = ports.find(|port| self.between(Endpoint::new(local.address, *port), remote).is_none());
             local.port = free.ok_or(reason::EXHAUSTED)?;
-        } else if self.at(local, remote).is_some() {
+        } else if self.between(local, remote).is_some() {
             return Err(reason::IN_USE);
         }
         if self.connections.len() >= self.config.connections as usize {
             return Err(reason::EXHAUSTED);
         }
-        let iss = self.initial(now, local, remote);
-        let mut one = Connection::new(State::SynSent, (local, remote), iss, self.config.mtu);
-        (one.handle, one.is_known, one.limit) = (open.connection, true, u64::from(open.receive_first));
-        one.is_chosen = local != open.local;
-        self.connections.push(one);
-        Ok(())
-    }
-
-    // ---- calls, after the positions
-
-    fn ending(&mut self, call: &Call, now: Time, outputs: &mut Outputs) -> Result<(), u16> {
-        match call {
-            Call::Shutdown(handle) => self.find(*handle)?.finish(),
-            Call::Abort(handle) => self.find(*handle)?.reset(Some(reason::ABORTED)),
-            Call::Close(close) => {
-                let one = self.find(close.connection)?;
-                if close.linger == 0 || one.state == State::SynSent || one.exposed() > one.consumed {
-                    // What arrived and nobody will read is lost, and the peer has to know (RFC 2525 2.17).
-                    one.reset(Some(reason::ABORTED));
-                } else {
-                    one.is_closed = true;
-                    one.linger = now.saturating_add(close.linger);
-                    one.finish();
-                }
-            }
-            Call::Query(of) => {
-                let fields = if *of == Handle::INSTANCE { self.census() } else { Vec::new() };
-                outputs.events.push(Event::Info(Info { of: *of, fields }));
-            }
-            _ => {}
+        let one = self.begin(State::SynSent, (local, remote), open.receive_first, step.now);
+        (one.handle, one.is_known) = (open.connection, true);
+        if local != open.local {
+            step.outputs.events.push(Event::Choosing(Choosing { connection: open.connection, local }));
         }
         Ok(())
     }
 
-    fn census(&self) -> Vec<u64> {
-        let mut fields = alloc::vec![0; usize::from(census::ECHOES) + 1];
-        let in_state = |state| self.connections.iter().filter(|one| one.state == state).count() as u64;
-        for (number, value) in [
-            (census::LISTENERS, self.listeners.len() as u64),
-            (census::ESTABLISHED, in_state(State::Established)),
-            (census::TIME_WAIT, in_state(State::TimeWait)),
-        ] {
-            if let Some(field) = fields.get_mut(usize::from(number)) {
-                *field = value;
-            }
-        }
-        fields
+    fn begin(&mut self, state: State, ends: (Endpoint, Endpoint), limit: u32, now: Time) -> &mut Connection {
+        let one = Connection::new(state, ends, self.initial(now, ends.0, ends.1), self.config.mtu);
+        self.connections.push(Connection { limit: u64::from(limit), ..one });
+        let last = self.connections.len() - 1;
+        &mut self.connections[last]
     }
 
     // ---- segments
 
-    fn segment(&mut self, number: u32, header: &Header, step: &mut Step<'_>) {
+    fn segment(&mut self, header: &Header, step: &mut Step<'_>) {
         if !self.is_ours(header.local.address) || !header.remote.address.is_unicast() {
             return;
         }
-        if let Some(at) = self.position(header) {
+        let is_syn = header.flags & (SYN | ACK | RST) == SYN;
+        if let Some(at) = self.between(header.local, header.remote) {
             let one = &mut self.connections[at];
             // A new SYN to an old end in TIME-WAIT (RFC 9293 3.6.1) begins anew; everything else is the connection's.
-            if one.state != State::TimeWait || !header.has(wire::SYN) || !one.is_beyond(header.sequence) {
-                if arrive::arrive(one, (number, header), step) {
-                    self.accept(at, number, step.outputs);
+            let is_new = is_syn && one.theirs(header.sequence) >= one.expected as i64;
+            if !is_new || one.state != State::TimeWait {
+                if arrive::arrive(one, header, step) {
+                    self.accept(at, header.number, step.outputs);
                 }
                 return;
             }
             self.connections.remove(at);
         }
-        if header.has(wire::SYN)
-            && !header.has(wire::ACK)
-            && !header.has(wire::RST)
-            && self.listen(header, step.now)
-        {
-            return;
+        if !is_syn || !self.listen(header, step.now) {
+            header.refuse(step);
         }
-        if !header.has(wire::RST) {
-            wire::refuse(header, &mut step.room, step.outputs);
-        }
-    }
-
-    fn position(&self, header: &Header) -> Option<usize> {
-        let is_it = |one: &Connection| one.local == header.local && one.remote == header.remote;
-        self.connections.iter().position(|one| is_it(one) && !one.is_gone())
     }
 
     /// A SYN for a listener (RFC 9293 3.10.7.2). Says whether there is one.
     fn listen(&mut self, header: &Header, now: Time) -> bool {
-        let listens = |(one, _): &(Listen, u64)| {
-            let address = one.local.address;
-            let any = address.is_unspecified();
-            let is_same = any && (address.is_v4() == header.local.address.is_v4() || !address.is_v4());
-            one.local.port == header.local.port && (is_same || address == header.local.address)
+        let address = header.local.address;
+        let listens = |(one, _): &&(Listen, u64)| {
+            let own = one.local.address;
+            let is_any = own.is_unspecified() && (address.is_v4() || !own.is_v4());
+            one.local.port == header.local.port && (is_any || own == address)
         };
-        let Some(at) = self.listeners.iter().position(listens) else {
+        let Some((listen, accepted)) = self.listeners.iter().find(listens) else {
             return false;
         };
-        let (listener, accepted) = &self.listeners[at];
         let embryos = self.connections.iter().filter(|one| one.handle == Handle::INSTANCE);
-        let own = embryos.clone().filter(|one| one.listener == listener.listener).count() as u64;
+        let own = embryos.clone().filter(|one| one.listener == listen.listener).count() as u64;
         let is_full = embryos.count() >= self.config.embryos as usize
             || self.connections.len() >= self.config.connections as usize
-            || accepted + own >= listener.allow;
-        if is_full {
-            // Nothing is said: the peer tries again.
-            return true;
+            || accepted + own >= listen.allow;
+        // Where it is full nothing is said: the peer tries again.
+        if !is_full {
+            let (listener, limit) = (listen.listener, listen.receive_first);
+            let one = self.begin(State::SynReceived, (header.local, header.remote), limit, now);
+            one.listener = listener;
+            one.synchronise(header);
         }
-        let (number, limit) = (listener.listener, u64::from(listener.receive_first));
-        let iss = self.initial(now, header.local, header.remote);
-        let ends = (header.local, header.remote);
-        let mut one = Connection::new(State::SynReceived, ends, iss, self.config.mtu);
-        (one.listener, one.limit) = (number, limit);
-        one.synchronise(header);
-        self.connections.push(one);
         true
     }
 
@@ -267,7 +219,8 @@ impl Tcp {
         let one = &mut self.connections[at];
         (one.handle, one.is_known) = (number, true);
         outputs.events.push(Event::Accepted(one.opening(segment)));
-        if let Some((_, accepted)) = self.listeners.iter_mut().find(|(own, _)| own.listener == one.listener) {
+        let mut listeners = self.listeners.iter_mut();
+        if let Some((_, accepted)) = listeners.find(|(own, _)| own.listener == one.listener) {
             *accepted += 1;
         }
     }
@@ -276,44 +229,30 @@ impl Tcp {
 
     /// Sends what may be sent, tells what has changed, and forgets what is over.
     fn conclude(&mut self, step: &mut Step<'_>) {
-        let Step { now, room, outputs } = step;
         for one in &mut self.connections {
-            one.expire(*now);
-            one.send(*now, room, outputs);
-            let mark = (one.exposed(), one.acknowledged());
-            if one.is_known && mark != one.told {
-                one.told = mark;
-                outputs.marks.push(Mark {
-                    connection: one.handle,
-                    exposed: mark.0,
-                    acknowledged: mark.1,
-                    by: one.acknowledged_by,
-                    ..Mark::default()
-                });
+            one.expire(step);
+            step.outputs.unfinished |= one.send(step);
+            let (connection, outputs) = (one.handle, &mut *step.outputs);
+            let told = (one.exposed(), one.acknowledged());
+            if one.is_known && told != one.told {
+                one.told = told;
+                let (exposed, acknowledged) = told;
+                let by = one.acknowledged_by;
+                outputs.marks.push(Mark { connection, exposed, acknowledged, by, ..Mark::default() });
             }
-            if let Some(why) = one.ending().filter(|_| one.is_known) {
+            if one.is_known && one.is_over() {
                 one.is_known = false;
-                let value = Reason { connection: one.handle, reason: why, value: 0 };
-                outputs.events.push(Event::Closed(value));
+                outputs.events.push(Event::Closed(Reason { connection, reason: one.why, value: 0 }));
             }
-            outputs.unfinished |= one.waits_for_room;
             if one.deadline() < outputs.deadline {
                 outputs.deadline = one.deadline();
-                outputs.deadline_of = if one.is_known { one.handle } else { Handle::INSTANCE };
+                outputs.deadline_of = if one.is_known { connection } else { Handle::INSTANCE };
             }
         }
-        self.connections.retain(|one| !one.is_gone() || one.is_known);
-        if outputs.deadline != NEVER {
-            outputs.deadline = outputs.deadline.max(now.saturating_add(limits::DEADLINE_MIN));
-        }
+        self.connections.retain(|one| one.state != State::Closed);
+        let deadline = &mut step.outputs.deadline;
+        *deadline = (*deadline).max(step.now.saturating_add(limits::DEADLINE_MIN));
     }
-}
-
-/// What a step works with.
-pub(crate) struct Step<'a> {
-    pub(crate) now: Time,
-    pub(crate) room: Room,
-    pub(crate) outputs: &'a mut Outputs,
 }
 
 /// A number in which every bit depends on every bit of another (splitmix64).
@@ -348,31 +287,24 @@ impl Module for Tcp {
     }
 
     fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) {
-        let now = inputs.now;
-        let failed = |index: u32, result: Result<(), u16>, outputs: &mut Outputs| {
-            if let Err(reason) = result {
-                outputs.events.push(Event::Failed(Failed { call: index, reason }));
+        let mut step = Step { now: inputs.now, room: inputs.room, outputs };
+        for (number, call) in (0..).zip(inputs.calls) {
+            if let Err(reason) = self.call(call, &mut step) {
+                step.outputs.events.push(Event::Failed(Failed { call: number, reason }));
             }
-        };
-        for (index, call) in (0..).zip(inputs.calls) {
-            failed(index, self.call(call, now), outputs);
         }
         for position in inputs.positions {
             if let Ok(one) = self.find(position.connection) {
                 one.position(position);
             }
         }
-        for (index, call) in (0..).zip(inputs.calls) {
-            let result = self.ending(call, now, outputs);
-            failed(index, result, outputs);
-        }
-        let mut step = Step { now, room: Room::new(inputs.room), outputs };
         for (number, segment) in (0..).zip(inputs.segments) {
             let begin = segment.header as usize;
             let bytes = inputs.headers.get(begin..begin + usize::from(segment.header_length));
             let is_tcp = segment.kind == Kind::Whole && segment.protocol == protocol::TCP;
-            if let Some(header) = bytes.filter(|_| is_tcp).and_then(|bytes| Header::parse(bytes, segment)) {
-                self.segment(number, &header, &mut step);
+            let bytes = bytes.filter(|_| is_tcp);
+            if let Some(header) = bytes.and_then(|bytes| Header::parse(number, bytes, segment)) {
+                self.segment(&header, &mut step);
             }
         }
         self.conclude(&mut step);

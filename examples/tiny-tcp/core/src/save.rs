@@ -1,14 +1,15 @@
-//! The whole state as numbers of 64 bits, little endian. One list of fields is both how they are written and how they are read.
+//! The whole state as numbers of 64 bits, little endian. A record's list of fields is both how it is written and how it is read.
 
 use crate::Tcp;
 use crate::connection::{Connection, State};
 use alloc::vec::Vec;
-use bulkhead_wit::limits::{CONNECTIONS, LISTENERS};
-use bulkhead_wit::{Config, Endpoint, Listen, Listening};
+use bulkhead_wit::limits::CONNECTIONS;
+use bulkhead_wit::{Config, Endpoint, Handle, Listen};
 
 /// The number of this format.
 pub(crate) const FORMAT: u32 = 1;
-const MAGIC: u64 = u64::from_le_bytes(*b"tinytcp\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"tinytcp\x02");
+
 const STATES: [State; 10] = [
     State::SynSent,
     State::SynReceived,
@@ -22,144 +23,113 @@ const STATES: [State; 10] = [
     State::Closed,
 ];
 
-/// Goes through a state: writes it, or reads it where there are bytes to read.
-struct Walk<'a> {
-    written: Vec<u8>,
-    /// What is to be read; `Some(None)` once something was wrong with it.
-    read: Option<Option<&'a [u8]>>,
+/// Goes through a state: writes it, or reads what is left of one, which is `None` once something was wrong with it.
+pub(crate) enum Walk<'a> {
+    Write(Vec<u8>),
+    Read(Option<&'a [u8]>),
 }
 
 impl Walk<'_> {
-    /// A number, in place; it is at most `most`.
-    fn number<T: Copy + TryInto<u64> + TryFrom<u64>>(&mut self, value: &mut T, most: u64) {
-        let Some(rest) = &mut self.read else {
-            let number = (*value).try_into().unwrap_or(u64::MAX);
-            return self.written.extend_from_slice(&number.to_le_bytes());
-        };
-        let cut = rest.and_then(<[u8]>::split_first_chunk);
-        let number = cut.map(|(first, _)| u64::from_le_bytes(*first)).filter(|number| *number <= most);
-        let read = number.and_then(|number| T::try_from(number).ok());
-        *rest = cut.map(|(_, rest)| rest).filter(|_| read.is_some());
-        *value = read.unwrap_or(*value);
-    }
-
-    fn word<T: Copy + TryInto<u64> + TryFrom<u64>>(&mut self, value: &mut T) {
-        self.number(value, u64::MAX);
-    }
-
-    fn flag(&mut self, flag: &mut bool) {
-        let mut number = u8::from(*flag);
-        self.number(&mut number, 1);
-        *flag = number == 1;
-    }
-
-    fn end(&mut self, end: &mut Endpoint) {
-        self.word(&mut end.address.high);
-        self.word(&mut end.address.low);
-        self.word(&mut end.port);
-    }
-
-    fn list<T: Default>(&mut self, all: &mut Vec<T>, most: u64, each: impl Fn(&mut T, &mut Self)) {
-        let mut count = all.len() as u64;
-        self.number(&mut count, most);
-        for at in 0..count as usize {
-            // A count that was made up ends with the bytes.
-            if self.read == Some(None) {
-                return;
+    /// A number, which is at most `most`: the one that is written, or the one that was read.
+    pub(crate) fn number(&mut self, value: u64, most: u64) -> u64 {
+        match self {
+            Self::Write(to) => {
+                to.extend_from_slice(&value.to_le_bytes());
+                value
             }
-            if at == all.len() {
-                all.push(T::default());
+            Self::Read(rest) => {
+                let cut = rest.and_then(<[u8]>::split_first_chunk);
+                let cut = cut.map(|(first, rest)| (u64::from_le_bytes(*first), rest));
+                let cut = cut.filter(|(number, _)| *number <= most);
+                *rest = cut.map(|(_, rest)| rest);
+                cut.map_or(0, |(number, _)| number)
             }
-            all.iter_mut().skip(at).take(1).for_each(|one| each(one, self));
         }
     }
 }
 
-fn connection(one: &mut Connection, to: &mut Walk<'_>) {
-    to.word(&mut one.handle.0);
-    for flag in [
-        &mut one.is_known,
-        &mut one.is_chosen,
-        &mut one.is_finished,
-        &mut one.is_ended,
-        &mut one.owes_acknowledgement,
-        &mut one.is_closed,
-        &mut one.owes_reset,
-        &mut one.waits_for_room,
-    ] {
-        to.flag(flag);
+/// What is part of a saved state.
+pub(crate) trait Kept {
+    fn walk(&mut self, to: &mut Walk<'_>);
+}
+
+macro_rules! numbers {
+    ($($kind:ty)*) => {$(
+        impl Kept for $kind {
+            fn walk(&mut self, to: &mut Walk<'_>) {
+                *self = to.number(u64::from(*self), u64::from(Self::MAX)) as Self;
+            }
+        }
+    )*};
+}
+
+numbers! { u8 u16 u32 u64 }
+
+macro_rules! records {
+    ($($kind:ty { $($field:tt)* })*) => {$(
+        impl Kept for $kind {
+            fn walk(&mut self, to: &mut Walk<'_>) {
+                $(self.$field.walk(to);)*
+            }
+        }
+    )*};
+}
+
+records! {
+    Handle { 0 }
+    Endpoint { address port }
+    bulkhead_wit::Address { high low }
+    bulkhead_wit::Listening { 0 }
+    Listen { listener local how allow receive_first receive_max }
+    (Listen, u64) { 0 1 }
+    (u64, u64) { 0 1 }
+    Connection {
+        handle is_known listener local remote state why
+        iss acknowledged next highest written is_finished window_end mss own_mss acknowledged_by
+        congestion_window threshold duplicates rto round_trip variation timed timed_at tries timer
+        irs expected limit consumed announced is_ended owes_acknowledgement linger told
     }
-    to.end(&mut one.local);
-    to.end(&mut one.remote);
-    let mut state = one.state as u64;
-    to.number(&mut state, STATES.len() as u64 - 1);
-    one.state = STATES.get(state as usize).copied().unwrap_or_default();
-    to.word(&mut one.why);
-    for half in [&mut one.listener, &mut one.iss, &mut one.irs, &mut one.acknowledged_by] {
-        to.word(half);
-    }
-    for word in [
-        &mut one.acknowledged,
-        &mut one.next,
-        &mut one.highest,
-        &mut one.written,
-        &mut one.window_end,
-        &mut one.mss,
-        &mut one.own_mss,
-        &mut one.congestion_window,
-        &mut one.threshold,
-        &mut one.duplicates,
-        &mut one.rto,
-        &mut one.round_trip,
-        &mut one.variation,
-        &mut one.timed,
-        &mut one.timed_at,
-        &mut one.tries,
-        &mut one.timer,
-        &mut one.expected,
-        &mut one.limit,
-        &mut one.consumed,
-        &mut one.announced,
-        &mut one.linger,
-        &mut one.told.0,
-        &mut one.told.1,
-    ] {
-        to.word(word);
+    Tcp { secret numbered listeners connections }
+}
+
+impl Kept for bool {
+    fn walk(&mut self, to: &mut Walk<'_>) {
+        *self = to.number(u64::from(*self), 1) == 1;
     }
 }
 
-fn listener((listen, accepted): &mut (Listen, u64), to: &mut Walk<'_>) {
-    to.word(&mut listen.listener);
-    to.end(&mut listen.local);
-    let Listening(how) = &mut listen.how;
-    to.word(how);
-    to.word(&mut listen.allow);
-    to.word(&mut listen.receive_first);
-    to.word(&mut listen.receive_max);
-    to.word(accepted);
+impl Kept for State {
+    fn walk(&mut self, to: &mut Walk<'_>) {
+        let number = to.number(*self as u64, STATES.len() as u64 - 1);
+        *self = STATES[number as usize];
+    }
 }
 
-/// Everything. Says whether it begins as a state of ours does.
-fn walk(tcp: &mut Tcp, to: &mut Walk<'_>) -> bool {
-    let mut magic = MAGIC;
-    to.word(&mut magic);
-    to.word(&mut tcp.secret);
-    to.word(&mut tcp.numbered);
-    to.list(&mut tcp.listeners, LISTENERS as u64, listener);
-    to.list(&mut tcp.connections, u64::from(CONNECTIONS), connection);
-    magic == MAGIC
+impl<T: Kept + Default> Kept for Vec<T> {
+    fn walk(&mut self, to: &mut Walk<'_>) {
+        for at in 0..to.number(self.len() as u64, u64::from(CONNECTIONS)) as usize {
+            // A count that was made up ends with the bytes.
+            if matches!(to, Walk::Read(None)) {
+                return;
+            }
+            if at == self.len() {
+                self.push(T::default());
+            }
+            self[at].walk(to);
+        }
+    }
 }
 
 pub(crate) fn save(tcp: &Tcp) -> Vec<u8> {
-    let mut to = Walk { written: Vec::new(), read: None };
-    walk(&mut tcp.clone(), &mut to);
-    to.written
+    let mut to = Walk::Write(MAGIC.to_le_bytes().into());
+    tcp.clone().walk(&mut to);
+    if let Walk::Write(state) = to { state } else { Vec::new() }
 }
 
 /// `None` if it is none of ours.
 pub(crate) fn load(config: &Config, state: &[u8]) -> Option<Tcp> {
     let mut tcp = Tcp { config: config.clone(), ..Tcp::default() };
-    let mut to = Walk { written: Vec::new(), read: Some(Some(state)) };
-    let is_ours = walk(&mut tcp, &mut to);
-    (is_ours && to.read == Some(Some(&[]))).then_some(tcp)
+    let mut from = Walk::Read(state.strip_prefix(&MAGIC.to_le_bytes()));
+    tcp.walk(&mut from);
+    matches!(from, Walk::Read(Some([]))).then_some(tcp)
 }
