@@ -26,10 +26,12 @@ pub(crate) fn arrive(one: &mut Connection, header: &Header, step: &mut Step<'_>)
         }
         return false;
     }
-    // Fourth, SYN: the peer has begun anew, or repeats itself; it is told where we are (RFC 5961 4).
-    if !is_acceptable || header.has(SYN) {
+    // Fourth, SYN: the peer has begun anew, or repeats itself; it is told where we are (RFC 5961 4). A handshake ends in order.
+    let is_handshake = one.state == State::SynReceived;
+    if !is_acceptable || header.has(SYN) || (is_handshake && begin != expected) {
         one.owes_acknowledgement = true;
-        if header.has(SYN) && one.state == State::SynReceived {
+        // An answer to our own SYN needs no second one: both have called at the same time.
+        if header.has(SYN) && !header.has(ACK) && is_handshake {
             one.go_back();
         }
         return false;
@@ -39,7 +41,6 @@ pub(crate) fn arrive(one: &mut Connection, header: &Header, step: &mut Step<'_>)
         return false;
     }
     let acknowledges = one.ours(header.acknowledgement);
-    let is_handshake = one.state == State::SynReceived;
     let is_beyond = acknowledges > one.highest as i64;
     if is_handshake && (acknowledges < 1 || is_beyond) {
         header.refuse(step);
