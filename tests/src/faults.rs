@@ -40,13 +40,27 @@ pub fn hostile() -> &'static Artifact {
 /// If it has not been built.
 #[must_use]
 pub fn guest(name: &str) -> Artifact {
+    Artifact::from_file(&path_of(name)).expect("run `cargo xtask guests` first")
+}
+
+/// A component that is built only where there is a compiler for it.
+///
+/// # Panics
+/// If it is there and does not load.
+#[must_use]
+pub fn guest_if_built(name: &str) -> Option<Artifact> {
+    let path = path_of(name);
+    path.is_file().then(|| Artifact::from_file(&path).expect("a component that loads"))
+}
+
+fn path_of(name: &str) -> PathBuf {
     let guests = std::env::var_os("BULKHEAD_GUESTS").map(PathBuf::from).unwrap_or_else(|| {
         // Beside the program, which cargo puts into `<target>/<profile>` or its `deps`.
         let program = std::env::current_exe().unwrap_or_default();
         let found = program.ancestors().map(|folder| folder.join("guests")).find(|folder| folder.is_dir());
         found.unwrap_or_else(|| Path::new("target/guests").to_owned())
     });
-    Artifact::from_file(&guests.join(name).with_extension("wasm")).expect("run `cargo xtask guests` first")
+    guests.join(name).with_extension("wasm")
 }
 
 /// What makes instances of the hostile component.

@@ -64,6 +64,7 @@ interop Installs nginx, curl, iperf3, redis, an ssh client, dropbear, wrk and lw
         behind, even on Ctrl-C.
 guests  Needs the target wasm32-unknown-unknown. It uses rustup's where it is installed, else adds it by
         `rustup target add`, else installs Debian's rustc-web, cargo-web and rust-web-src (beside rustup, to /usr/bin).
+        The module in C takes Debian's clang and lld, installed where they are missing; without them it is left out.
         It builds only what has changed; --force builds all. What it writes is in the target directory alone. A module is
         a package with [package.metadata.bulkhead]; --manifest-path FILE builds those of a workspace elsewhere, into its
         own target directory.

@@ -8,15 +8,18 @@ use alloc::vec::Vec;
 use bulkhead_wit::limits::{HOLDS, ISLANDS};
 use bulkhead_wit::{Address, Endpoint, Handle, Time};
 
-/// The number of this format.
-pub(crate) const FORMAT: u32 = 1;
+/// The number of this format. examples/c-module writes and reads the same.
+pub(crate) const FORMAT: u32 = 2;
+/// The one before, which had no time to live.
+const WITHOUT_TTL: u64 = 1;
 
 fn end(end: Endpoint) -> [u64; 3] {
     [end.address.high, end.address.low, u64::from(end.port)]
 }
 
 pub(crate) fn save(udp: &Udp) -> Vec<u8> {
-    let mut words = Vec::from([u64::from(FORMAT), udp.errors_paid, udp.sockets.len() as u64]);
+    let mut words = Vec::from([u64::from(FORMAT), udp.errors_paid, u64::from(udp.ttl)]);
+    words.push(udp.sockets.len() as u64);
     words.extend(udp.counters);
     for (handle, socket) in udp.sockets.iter() {
         words.push(handle.0);
@@ -64,8 +67,14 @@ pub(crate) fn load(udp: &mut Udp, now: Time, state: &[u8]) -> Result<(), String>
 }
 
 fn read(udp: &mut Udp, now: Time, words: &mut Words<'_>) -> Option<()> {
-    (words.next()? == u64::from(FORMAT)).then_some(())?;
+    let format = words.next()?;
+    (format == WITHOUT_TTL || format == u64::from(FORMAT)).then_some(())?;
     udp.errors_paid = words.next()?;
+    if format != WITHOUT_TTL {
+        let ttl = u8::try_from(words.next()?).ok().filter(|ttl| *ttl > 0)?;
+        // A configuration that lists settings goes before those of the state.
+        udp.ttl = if udp.config.settings.is_empty() { ttl } else { udp.ttl };
+    }
     let sockets = words.next()?;
     for counter in &mut udp.counters {
         *counter = words.next()?;

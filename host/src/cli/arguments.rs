@@ -79,6 +79,8 @@ Examples:
   bulkhead check                                       the bundled module
   bulkhead check my-tcp.wasm --scripts tests/conformance --pcap /tmp/failed
   bulkhead check my-udp.wasm --json
+  bulkhead check guest-neighbours.wasm --setting link-address=2199023255553
+                                                       02:00:00:00:00:01, without which it does not start
 
 Exit codes: 0 everything holds, 1 something does not, or the module cannot be run, 2 wrong usage.";
 const REPLAY_EXAMPLES: &str = "\
@@ -446,6 +448,10 @@ pub(super) struct Check {
     /// Where the module runs
     #[arg(long, value_enum, default_value_t = Placement::Wasm)]
     pub(super) placement: Placement,
+
+    /// A setting that the module is started with, as in congestion=reno; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    pub(super) setting: Vec<Setting>,
 
     /// Write the frames of each failed script to a file in this folder, for Wireshark
     #[arg(long, value_name = "DIR")]

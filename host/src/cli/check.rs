@@ -9,6 +9,7 @@ use bulkhead_wit::registry::protocol;
 use serde_json::{Value, json};
 
 use super::arguments::Check;
+use super::configured::Configured;
 use super::failure::usage;
 use super::module::{self, Module};
 use super::report::print;
@@ -49,8 +50,14 @@ pub(super) fn check(arguments: &Check) -> anyhow::Result<ExitCode> {
 
 impl Findings {
     fn of(module: &Module, arguments: &Check) -> anyhow::Result<Self> {
-        let factory = || module.instance().map_err(|fault| fault.to_string());
-        let description = factory().map_err(anyhow::Error::msg)?.description().clone();
+        let factory = || {
+            let instance = module.instance().map_err(|fault| fault.to_string())?;
+            Ok(match arguments.setting.as_slice() {
+                [] => instance,
+                settings => Box::new(Configured::new(instance, settings)),
+            })
+        };
+        let description = factory().map_err(|error: String| anyhow::Error::msg(error))?.description().clone();
         let mut asked = vec![
             Asked { name: "loads", finding: Finding::Holds(module.about()) },
             Asked { name: "imports what its world allows", finding: Finding::Holds(module.imports()) },

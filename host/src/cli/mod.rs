@@ -9,6 +9,7 @@ mod capture;
 mod check;
 mod compare;
 mod config;
+mod configured;
 mod control;
 mod device;
 mod failure;

@@ -43,6 +43,18 @@ fn the_bundled_modules_keep_the_contract_in_every_placement() {
 }
 
 #[test]
+fn a_module_is_started_with_the_settings_that_it_is_given() {
+    let neighbours = env!("BULKHEAD_NEIGHBOURS_MODULE");
+    let (code, out, _) = check(&[neighbours]);
+    assert!(code == Some(1) && out.contains("NO "), "without a link address it does not start: {out}");
+    let value = json(&[neighbours, "--setting", "link-address=2199023255553"]);
+    assert_eq!((&value["holds"], findings(&value, "fails")), (&true.into(), Vec::<String>::new()));
+    assert!(findings(&value, "holds").contains(&"starts, with both versions of IP".to_owned()));
+    let (code, _, error) = check(&["--setting", "no-such=1"]);
+    assert!(code == Some(2) && error.contains("no such setting"), "{error}");
+}
+
+#[test]
 fn a_script_that_does_not_hold_is_shown_and_captured() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("check");
     let _ = std::fs::remove_dir_all(&folder);

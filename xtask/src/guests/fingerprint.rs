@@ -12,10 +12,22 @@ use crate::shell::root;
 /// The fingerprint of a package: the files of it and of every package of the workspace that it depends on, what the
 /// workspace says, every locked version, and `settings`.
 pub(super) fn of_package(workspace: &Value, package: &str, settings: &str) -> anyhow::Result<String> {
-    let files = files_of(workspace, package)?;
+    of_files(&files_of(workspace, package)?, settings)
+}
+
+/// The fingerprint of what is in these folders, of every locked version, and `settings`: for what cargo does not build.
+pub(super) fn of_folders(folders: &[PathBuf], settings: &str) -> anyhow::Result<String> {
+    let mut files = BTreeSet::from([root().join("Cargo.lock")]);
+    for folder in folders {
+        list_files(folder, &mut files)?;
+    }
+    of_files(&files, settings)
+}
+
+fn of_files(files: &BTreeSet<PathBuf>, settings: &str) -> anyhow::Result<String> {
     let mut hasher = DefaultHasher::new();
     settings.hash(&mut hasher);
-    for file in &files {
+    for file in files {
         file.strip_prefix(root()).unwrap_or(file).hash(&mut hasher);
         std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?.hash(&mut hasher);
     }

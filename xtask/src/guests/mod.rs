@@ -1,5 +1,6 @@
 //! Compiles the protocol modules and wraps them into components: `<target>/guests/<name>.wasm`.
 
+mod c;
 mod component;
 mod fingerprint;
 
@@ -110,7 +111,7 @@ pub(crate) fn build_all(force: bool) -> anyhow::Result<()> {
         write_whole(&mark, fingerprint.as_bytes())?;
         say(format!("guest {}: {} ({about})", guest.package, output.display()));
     }
-    Ok(())
+    c::build(&target, force)
 }
 
 /// Builds the guests of another workspace into its own target directory, `guests` there. What they are made of beside
