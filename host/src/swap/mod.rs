@@ -83,7 +83,11 @@ impl Newcomer {
     /// [`SwapError::Refused`].
     pub fn rehearse(&mut self, rehearsal: &Rehearsal) -> Result<(), SwapError> {
         let Rehearsal { config, now, state } = rehearsal;
-        self.instance.load(config, *now, state).map(drop).map_err(SwapError::Refused)
+        // The second time it has a state to let go of, as it will have when it counts.
+        for _ in 0..2 {
+            self.instance.load(config, *now, state).map_err(SwapError::Refused)?;
+        }
+        Ok(())
     }
 }
 
@@ -198,6 +202,8 @@ impl Stack {
         let size = state.len();
         let from = titled(self.description());
         let connections = self.connections().count();
+        // Whoever was on probation before gives its memory back when nobody waits any more.
+        let before = self.companion.take();
         self.companion = Some(self.exchange(newcomer.instance, newcomer.factory));
         self.begin_from(state);
         self.begin_batch();
@@ -212,6 +218,7 @@ impl Stack {
             return Err(SwapError::FirstStep(fault));
         }
         let swapped = clock.end(from, titled(self.description()), connections, Some(size));
+        drop(before);
         tracing::info!(from = swapped.from, to = swapped.to, connections, "swapped");
         Ok(swapped)
     }
