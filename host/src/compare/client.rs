@@ -204,7 +204,12 @@ pub async fn requests(
     Ok(counts.iter().sum::<u64>() as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Connections a second, each with one request and one short answer, `parallel` at a time.
+/// Connections that [`connections`] makes and closes at most, so that five repetitions have ports enough: each waits for a
+/// minute (TIME-WAIT).
+const CONNECTIONS: u64 = 4_000;
+
+/// Connections a second, each with one request and one short answer, `parallel` at a time, for `time` or until there were
+/// four thousand.
 ///
 /// # Errors
 /// What happens to a connection.
@@ -215,7 +220,7 @@ pub async fn connections(peer: &impl Peer, parallel: usize, time: Duration) -> i
         let peer = peer.clone();
         Box::pin(async move {
             let mut count = 0u64;
-            while Instant::now() < until {
+            while Instant::now() < until && count < CONNECTIONS / parallel as u64 {
                 let mut stream = peer.connect(SHORT).await?;
                 stream.write_all(&[0x5a; REQUEST]).await?;
                 stream.read_exact(&mut [0; REQUEST]).await?;
