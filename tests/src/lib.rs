@@ -5,7 +5,9 @@ pub mod faults;
 pub mod frames;
 pub mod scripted;
 pub mod simulation;
+pub mod tape;
 pub mod wat;
 pub mod world;
 
 pub use bulkhead_namespace::Namespace;
+pub use tape::Tape;

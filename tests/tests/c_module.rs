@@ -12,6 +12,7 @@ use bulkhead::placement::native::Native;
 use bulkhead::record::{End, Reader, Replay};
 use bulkhead::stack::BindOptions;
 use bulkhead::swap::Newcomer;
+use bulkhead_tests::Tape;
 use bulkhead_tests::faults::guest_if_built;
 use bulkhead_tests::world::{Plan, V4, V6, World};
 use bulkhead_udp::Udp;
@@ -20,9 +21,9 @@ use bulkhead_wit::{
     Address, Batch, Bind, Call, Change, Close, Config, Endpoint, Handle, Kind, Listening, Message, Outputs,
     Prefix, Room, Segment, Setting, limits,
 };
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::OnceLock;
 
 fn artifact() -> Option<&'static Artifact> {
     static ARTIFACT: OnceLock<Option<Artifact>> = OnceLock::new();
@@ -331,21 +332,6 @@ fn a_state_that_is_cut_or_altered_is_refused_or_read_but_never_a_fault() {
 }
 
 // ---- over a link, with a swap and a replay
-
-/// A file in memory.
-#[derive(Clone, Default)]
-struct Tape(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Tape {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Datagrams of several sizes from the first host to the second and back over a link that reorders and repeats; halfway the second's
 /// module gives way to `next`. Gives what the second was given, and in how many steps.

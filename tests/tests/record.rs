@@ -6,26 +6,11 @@ use bulkhead::fault::Fault;
 use bulkhead::placement::native::Native;
 use bulkhead::placement::{Instance, StepCost};
 use bulkhead::record::{End, Entry, Found, Outcome, ReadError, Reader, Replay, checkpoint_before, redact};
+use bulkhead_tests::Tape;
 use bulkhead_tests::world::{Plan, V4, V6, World, native, transfer};
 use bulkhead_wit::{Call, Config, Description, Inputs, Outputs, Summary, Time, limits};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
-
-/// A file in memory.
-#[derive(Clone, Default)]
-struct Tape(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Tape {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 fn wasm() -> Box<dyn Instance> {
     Box::new(Artifact::bundled().expect("the bundled module").instance().expect("an instance"))

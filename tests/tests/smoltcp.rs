@@ -12,14 +12,14 @@ use bulkhead::supervise::Factory;
 use bulkhead::swap::{Newcomer, SwapError};
 use bulkhead::{ConnectOptions, ListenOptions, Readiness, StreamError};
 use bulkhead_smoltcp::Smoltcp;
+use bulkhead_tests::Tape;
 use bulkhead_tests::faults::guest;
 use bulkhead_tests::world::{Plan, V4, V6, World, native, transfer};
 use bulkhead_wit::registry::reason;
 use bulkhead_wit::{Config, Description, Inputs, Outputs, Summary, Time, limits};
 use std::cell::Cell;
-use std::io::{self, Write};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::OnceLock;
 
 fn artifact() -> &'static Artifact {
     static ARTIFACT: OnceLock<Artifact> = OnceLock::new();
@@ -83,21 +83,6 @@ fn the_contract_is_kept() {
         let checks = check_contract(&|| Ok(module())).expect("an instance");
         let failed = checks.iter().filter(|check| matches!(check.finding, Finding::Fails(_)));
         assert_eq!(failed.map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
-    }
-}
-
-/// A file in memory.
-#[derive(Clone, Default)]
-struct Tape(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Tape {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

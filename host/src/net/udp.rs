@@ -4,7 +4,7 @@ use super::handle::Net;
 use super::slots::{Side, Wake};
 use super::state::State;
 use crate::error::StreamError;
-use crate::stack::{BindOptions, SocketId, Stack};
+use crate::stack::{SocketId, Stack};
 use bulkhead_wit::registry::{reason, setting};
 use bulkhead_wit::{Endpoint, Setting};
 use std::future::poll_fn;
@@ -134,7 +134,8 @@ impl UdpSocket {
     /// So many a second leave, the rest is not said (RFC 1812 4.3.2.8, RFC 4443 2.4).
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for any other kind; the module's fault or the stack's end.
+    /// [`io::ErrorKind::InvalidInput`] for any other kind, [`io::ErrorKind::WouldBlock`] while too many wait to be said; the
+    /// module's fault or the stack's end.
     pub fn unreachable_between(
         &self,
         why: io::ErrorKind,
@@ -148,14 +149,7 @@ impl UdpSocket {
             io::ErrorKind::PermissionDenied => reason::PROHIBITED,
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         };
-        self.call(|stack, _| {
-            // A socket with one peer, for as long as it takes to say so: no datagram comes between.
-            let options = BindOptions { remote: to.into(), ..BindOptions::default() };
-            let flow = stack.bind(from.into(), options)?;
-            let told = stack.report(flow, reason);
-            stack.unbind(flow);
-            told
-        })
+        self.call(|stack, _| stack.unreachable(reason, from.into(), to.into()))
     }
 
     /// Sends to the only peer.

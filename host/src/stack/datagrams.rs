@@ -332,14 +332,20 @@ impl Stack {
         Ok(())
     }
 
-    /// Tells the only peer of the socket, by an ICMP error, why what it sends does not arrive: a reason's number, such as
-    /// [`PORT_UNREACHABLE`](bulkhead_wit::registry::reason::PORT_UNREACHABLE). The module bounds how often.
+    /// Tells `to` by an ICMP error why what it sends to `from` does not arrive: a reason's number, such as
+    /// [`PORT_UNREACHABLE`](bulkhead_wit::registry::reason::PORT_UNREACHABLE). The module bounds how many of them leave.
     ///
     /// # Errors
-    /// [`StreamError::Unknown`] if there is no such socket.
-    pub fn report(&mut self, id: SocketId, reason: u16) -> Result<(), StreamError> {
-        self.socket(id)?;
-        self.call(Call::Report(Reason { connection: id.0, reason, value: 0 }));
+    /// [`StreamError::WouldBlock`] while a step's calls wait already, so that a flood of refused datagrams piles nothing up;
+    /// as [`bind`](Self::bind).
+    pub fn unreachable(&mut self, reason: u16, from: Endpoint, to: Endpoint) -> Result<(), StreamError> {
+        if self.calls.len() >= limits::CALLS {
+            return Err(StreamError::WouldBlock);
+        }
+        // A socket with one peer, for as long as it takes to say so: no datagram comes between.
+        let socket = self.bind(from, BindOptions { remote: to, ..BindOptions::default() })?;
+        self.call(Call::Report(Reason { connection: socket.0, reason, value: 0 }));
+        self.unbind(socket);
         Ok(())
     }
 

@@ -117,3 +117,18 @@ fn a_message_is_sent_whole_from_and_to_its_own_ends_or_breaks_rule_4_or_5() {
         |outputs| outputs.headers.iter_mut().skip(21).take(1).for_each(|byte| *byte = 8);
     assert_eq!(broken(from_another_port), Some(Rule::SendBinding));
 }
+
+#[test]
+fn a_flood_of_flows_that_lead_nowhere_piles_nothing_up() {
+    let options = bulkhead::Options::new([10, 0, 0, 1].into(), 24, 1500, [1; 4]);
+    let mut stack = bulkhead::Stack::new(
+        Box::new(bulkhead::placement::native::Native::new(Box::new(bulkhead_udp::Udp::new()))),
+        options,
+    )
+    .unwrap();
+    let end = |last, port| bulkhead_wit::Endpoint::from(std::net::SocketAddr::from(([10, 0, 0, last], port)));
+    // Nobody takes a step meanwhile: what cannot be said soon is not kept.
+    let why = bulkhead_wit::registry::reason::PORT_UNREACHABLE;
+    let said = (0..10_000).take_while(|_| stack.unreachable(why, end(1, 9), end(2, 4711)).is_ok()).count();
+    assert!((1..=bulkhead_wit::limits::CALLS).contains(&said), "{said}");
+}
