@@ -4,17 +4,19 @@
 //! - [`flight`]: what is under way in one direction of a connection, and for how long nothing of it has arrived;
 //! - [`relay`]: the connections that are handed on.
 //!
-//! Each connection begins with a number, by which the far end finds what the near end knows of it.
+//! Each connection begins with a number, by which the far end finds what the near end knows of it, and by which the server
+//! sees them in the order in which the clients opened them: some programs tell by it which is which, and two that are opened
+//! at once may overtake each other between the stacks.
 
 mod flight;
 mod relay;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -36,8 +38,10 @@ struct Pair {
 /// What all connections have in common.
 struct Shared {
     stall: Duration,
-    /// By their numbers, until the far end has found them.
-    pairs: Mutex<HashMap<u64, Arc<Pair>>>,
+    /// By their numbers, until the far end has found them and reached the server.
+    pairs: Mutex<BTreeMap<u64, Arc<Pair>>>,
+    /// There is one less of them.
+    is_less: Condvar,
     number: AtomicU64,
     bytes: AtomicU64,
     longest_ns: AtomicU64,
@@ -52,6 +56,7 @@ impl Shared {
         Self {
             stall,
             pairs: Mutex::default(),
+            is_less: Condvar::new(),
             number: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             longest_ns: AtomicU64::new(0),

@@ -1,5 +1,6 @@
 //! The connections that a witness hands on: from a client into the stacks, and out of them to the server.
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,29 +49,49 @@ pub(super) fn front(listener: &TcpListener, target: SocketAddr, shared: &Shared)
 pub(super) fn back(listener: &TcpListener, server: SocketAddr, shared: &Shared) -> anyhow::Result<()> {
     std::thread::scope(|scope| {
         serve(listener, shared, |net| {
-            // Here and not below, so that the server sees its connections in the order in which they were opened: some
-            // programs tell by it which is which.
-            let program = TcpStream::connect(server);
             scope.spawn(move || {
-                let mut number = [0; NUMBER];
-                let named =
-                    net.set_read_timeout(Some(shared.stall)).and_then(|()| (&net).read_exact(&mut number));
-                let mut pairs = shared.pairs.lock().unwrap_or_else(PoisonError::into_inner);
-                let pair = pairs.remove(&u64::from_be_bytes(number));
-                drop(pairs);
-                let Some(pair) = pair.filter(|_| named.is_ok()) else {
-                    return shared.fail("a connection does not begin as it was opened".into());
-                };
-                match program {
-                    Err(_) => pair.is_aborted.store(true, Ordering::Relaxed),
-                    Ok(program) => match join(scope, Ends { program, net, pair, is_back: true, shared }) {
-                        Ok(()) => {}
-                        Err(error) => shared.fail(format!("no connection: {error}")),
-                    },
-                }
+                let joined = reach(&net, server, shared).and_then(|(program, pair)| match program {
+                    // It can only have been the program.
+                    Err(_) => {
+                        pair.is_aborted.store(true, Ordering::Relaxed);
+                        Ok(())
+                    }
+                    Ok(program) => join(scope, Ends { program, net, pair, is_back: true, shared })
+                        .map_err(|error| format!("no connection: {error}")),
+                });
+                joined.unwrap_or_else(|what| shared.fail(what));
             });
         })
     })
+}
+
+/// Finds what the other end knows of a connection, and reaches the server when every connection before it has.
+fn reach(
+    net: &TcpStream,
+    server: SocketAddr,
+    shared: &Shared,
+) -> Result<(io::Result<TcpStream>, Arc<Pair>), String> {
+    let mut number = [0; NUMBER];
+    let mut net = net;
+    net.set_read_timeout(Some(shared.stall))
+        .and_then(|()| net.read_exact(&mut number))
+        .map_err(|error| format!("a connection does not begin: {error}"))?;
+    let number = u64::from_be_bytes(number);
+    let pairs = shared.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_early =
+        |pairs: &mut BTreeMap<u64, _>| pairs.first_key_value().is_some_and(|(&first, _)| first < number);
+    let (mut pairs, _) = shared
+        .is_less
+        .wait_timeout_while(pairs, shared.stall, |pairs| is_early(pairs))
+        .unwrap_or_else(PoisonError::into_inner);
+    if is_early(&mut pairs) {
+        return Err(format!("connection {number} came, and none before it for {} s", shared.stall.as_secs()));
+    }
+    let pair = pairs.remove(&number).ok_or("a connection does not begin as it was opened")?;
+    // While nobody else can: the order of connecting is the order of accepting.
+    let program = TcpStream::connect(server);
+    shared.is_less.notify_all();
+    Ok((program, pair))
 }
 
 /// Takes connections until it is all over.

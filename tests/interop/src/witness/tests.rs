@@ -98,3 +98,41 @@ fn bytes_that_are_held_back_are_a_stall() {
     });
     assert!(wrong.as_ref().is_some_and(|what| what.starts_with("stalled: 5000 bytes")), "{wrong:?}");
 }
+
+#[test]
+fn a_connection_that_overtakes_another_waits_for_it() {
+    let shared = Shared::new(LONG);
+    let ((front, at_front), (back, at_back)) = (listen(), listen());
+    let ((middle, at_middle), (server, at_server)) = (listen(), listen());
+    let hand_on = |bytes: &[u8; 9]| {
+        let mut other = TcpStream::connect(at_back).unwrap();
+        other.write_all(bytes).unwrap();
+        other
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| relay::front(&front, at_middle, &shared).unwrap());
+        scope.spawn(|| relay::back(&back, at_server, &shared).unwrap());
+        let clients = [b"1", b"2"].map(|byte| {
+            let mut client = TcpStream::connect(at_front).unwrap();
+            client.write_all(byte).unwrap();
+            client
+        });
+        let mut between = [(); 2].map(|()| middle.accept().unwrap().0);
+        // The number, and a byte of the program's.
+        let mut begun = between.each_mut().map(|stream| {
+            let mut bytes = [0; 9];
+            stream.read_exact(&mut bytes).unwrap();
+            bytes
+        });
+        begun.sort_by(|one, other| other.cmp(one));
+        let others = begun.each_ref().map(hand_on);
+        let arrived = [(); 2].map(|()| {
+            let mut byte = [0];
+            server.accept().unwrap().0.read_exact(&mut byte).unwrap();
+            byte[0]
+        });
+        shared.is_over.store(true, Ordering::Relaxed);
+        drop((clients, between, others));
+        assert_eq!(&arrived, b"12");
+    });
+}
