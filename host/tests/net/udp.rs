@@ -138,3 +138,24 @@ async fn one_module_fails_and_the_other_goes_on() {
     assert_eq!((stat.faults, stat.modules[0].faults, stat.modules[1].faults), (1, 0, 1));
     client.connect(address(SERVER)).await.unwrap();
 }
+
+#[tokio::test]
+async fn who_sends_in_vain_is_told_why() {
+    let (server, client) = stacks();
+    let speaker = server.bind_udp(address("10.9.0.1:1")).unwrap();
+    let (far, mut into) = (address("10.9.0.1:77"), [0; 16]);
+    for (why, heard) in [
+        (ErrorKind::ConnectionRefused, ErrorKind::ConnectionRefused),
+        (ErrorKind::HostUnreachable, ErrorKind::HostUnreachable),
+        (ErrorKind::NetworkUnreachable, ErrorKind::NetworkUnreachable),
+        // As kernels have it: whoever forbids the way is no peer of the socket's.
+        (ErrorKind::PermissionDenied, ErrorKind::HostUnreachable),
+    ] {
+        let here = client.connect_udp(far).unwrap();
+        let to = address(&format!("10.9.0.2:{}", here.local_addr().port()));
+        speaker.unreachable_between(why, far, to).unwrap();
+        assert_eq!(here.recv(&mut into).await.unwrap_err().kind(), heard);
+    }
+    let other = speaker.unreachable_between(ErrorKind::TimedOut, far, address("10.9.0.2:5")).unwrap_err();
+    assert_eq!(other.kind(), ErrorKind::InvalidInput);
+}

@@ -64,6 +64,9 @@ pub(crate) struct Arguments {
     /// Where the module runs
     #[arg(long, default_value = "wasm")]
     placement: String,
+    /// Another module for the stack than the bundled one; a peer that is another of it keeps that
+    #[arg(long, value_name = "FILE.wasm")]
+    module: Option<PathBuf>,
     /// Only cells with all of these words in their description, as in `bbr,ssh`
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -106,6 +109,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         arguments.only.iter().all(|word| text.split([' ', ',']).any(|part| part == word))
     });
     let left_out = cells.extract_if(.., |cell| cell.peer == Peer::Lwip && arguments.lwip.is_none()).count();
+    anyhow::ensure!(!cells.is_empty(), "no cell has all of these words; --list shows them");
     if arguments.list {
         cells.iter().for_each(|cell| println!("{cell}"));
         return Ok(true);

@@ -203,6 +203,9 @@ impl<'a> Place<'a> {
         let forward = self.forward(is_near);
         let mut command = space.command(&self.arguments.program);
         command.args(["run", "forward", &forward, "--json"]);
+        if let Some(module) = self.arguments.module.as_ref().filter(|_| is_near) {
+            command.arg("--module").arg(module);
+        }
         command.args(["--address", &format!("{address}/{}", self.at.length)]);
         command.arg("--control").arg(&control).args(["--placement", &self.arguments.placement]);
         // A smaller link is for path MTU discovery to find.

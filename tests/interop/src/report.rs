@@ -14,6 +14,8 @@ pub(crate) struct Report {
     date: String,
     versions: Vec<(&'static str, String)>,
     placement: String,
+    /// The file of another module than the bundled one.
+    module: Option<String>,
     /// Cells whose peer was not there.
     left_out: usize,
 }
@@ -61,7 +63,9 @@ impl Report {
         let lwip = arguments.lwip.as_ref().map(|program| says(&program.to_string_lossy(), &["version"]));
         versions.extend(lwip.map(|version| ("lwIP", version)));
         let date = says("date", &["-u", "+%Y-%m-%d"]);
-        Self { results, date, versions, placement: arguments.placement.clone(), left_out }
+        let module = arguments.module.as_ref().and_then(|file| file.file_stem());
+        let module = module.map(|name| name.to_string_lossy().into_owned());
+        Self { results, date, versions, placement: arguments.placement.clone(), module, left_out }
     }
 
     pub(crate) fn all_passed(&self) -> bool {
@@ -84,7 +88,10 @@ impl Report {
             .map(|(name, version)| ((*name).to_owned(), version.clone().into()))
             .collect();
         let cells: Vec<Value> = self.results.iter().map(|(cell, outcome)| one(cell, outcome)).collect();
-        json!({ "date": self.date, "placement": self.placement, "versions": versions, "left_out": self.left_out, "cells": cells })
+        json!({
+            "date": self.date, "placement": self.placement, "module": self.module, "versions": versions,
+            "left_out": self.left_out, "cells": cells,
+        })
     }
 }
 
