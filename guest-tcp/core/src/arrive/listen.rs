@@ -154,14 +154,18 @@ pub(crate) fn embryo(tables: &mut Tables, number: u32, segment: &Arrived, cx: &m
         .zip(segment.options.timestamps)
         .is_some_and(|(recent, (value, _))| Seq(value).is_before(Seq(recent)));
     let length = i64::from(segment.sequence_length());
-    if old || !in_window(start, length, 0, i64::from(found.window)) {
+    let is_reset = segment.has(Flags::RST);
+    if (old && !is_reset) || !in_window(start, length, 0, i64::from(found.window)) {
         cx.instance.counters.dropped += 1;
-        return challenge(&found, segment, cx);
+        if !is_reset {
+            challenge(&found, cx);
+        }
+        return;
     }
-    if segment.has(Flags::RST) {
+    if is_reset {
         // RFC 5961 3.2; the listener stays as it was (RFC 9293 3.10.7.4, second).
         if start != 0 {
-            return challenge(&found, segment, cx);
+            return challenge(&found, cx);
         }
         cx.instance.counters.resets_in += 1;
         return tables.end_embryo(number, reason::RESET, cx);
@@ -177,7 +181,7 @@ pub(crate) fn embryo(tables: &mut Tables, number: u32, segment: &Arrived, cx: &m
         // It begins before our window, which no handshake does. The contract has the host check the peer's first number by
         // the segment that opens the connection, so this one must not.
         cx.instance.counters.dropped += 1;
-        return challenge(&found, segment, cx);
+        return challenge(&found, cx);
     }
     if !ack::completes(segment, found.iss) {
         return emit::reset_for(segment, cx);
@@ -187,9 +191,8 @@ pub(crate) fn embryo(tables: &mut Tables, number: u32, segment: &Arrived, cx: &m
     }
 }
 
-fn challenge(embryo: &Embryo, segment: &Arrived, cx: &mut Context<'_>) {
-    let reset = segment.has(Flags::RST) && segment.tcp.seq.is_before(embryo.irs.plus(1));
-    if !reset && !embryo.undecided && cx.instance.may_challenge(cx.now) {
+fn challenge(embryo: &Embryo, cx: &mut Context<'_>) {
+    if !embryo.undecided && cx.instance.may_challenge(cx.now) {
         embryo.send_ack(cx);
     }
 }
