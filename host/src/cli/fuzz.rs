@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bulkhead::fuzz::{Campaign, Found, Options, Other, Progress, Store, Structure, Target, store};
+use bulkhead::fuzz::{Campaign, Found, Options, Other, Progress, Store, Structure, Target};
 use bulkhead::placement::Instance;
 use bulkhead::placement::native::Native;
 use serde_json::json;
@@ -16,7 +16,7 @@ use serde_json::json;
 use super::failure::one_line;
 use super::fuzz_arguments::{Fuzz, FuzzModule, FuzzStart};
 use super::report::print;
-use super::{fuzz_dictionary, fuzz_tools, signals::Signals};
+use super::{fuzz_dictionary, fuzz_seeds, fuzz_tools, signals::Signals};
 
 /// Runs of `--ci`, where neither time nor runs are said.
 const CI_RUNS: u64 = 100_000;
@@ -90,11 +90,7 @@ fn options(arguments: &Fuzz, store: Store) -> anyhow::Result<Options> {
     };
     let mut seeds = Vec::new();
     for path in &arguments.seeds {
-        let (cases, others) = store::read_cases(path).with_context(|| path.display().to_string())?;
-        if others > 0 {
-            eprintln!("{}: {others} files are no cases, and left out", path.display());
-        }
-        seeds.extend(cases);
+        seeds.extend(fuzz_seeds::read(path, arguments.module.file.as_deref())?);
     }
     let is_bounded = arguments.execs.is_some() || arguments.time.is_some();
     Ok(Options {

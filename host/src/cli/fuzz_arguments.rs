@@ -49,7 +49,8 @@ pub(super) struct Fuzz {
     #[arg(long, value_name = "DIR")]
     pub(super) corpus: Option<PathBuf>,
 
-    /// More cases to begin with: a file, or a directory of files
+    /// More to begin with, a file or a directory of files: cases, captures (pcap, pcapng: whoever a connection's SYN goes to is
+    /// the module), and recordings of `bulkhead run --record`
     #[arg(long, value_name = "PATH")]
     pub(super) seeds: Vec<PathBuf>,
 

@@ -23,7 +23,7 @@ use super::arguments::{Placement, Replay};
 use super::module::{Module, artifact, name};
 use super::report::print;
 
-type Instances = Box<dyn FnMut() -> Result<Box<dyn Instance>, Fault>>;
+pub(super) type Instances = Box<dyn FnMut() -> Result<Box<dyn Instance>, Fault>>;
 
 /// Feeds a recording to a module.
 ///
@@ -43,7 +43,7 @@ pub(super) fn replay(replay: &Replay) -> anyhow::Result<ExitCode> {
     if header.is_redacted {
         return read_only(replay, reader, &header).with_context(|| path.to_string());
     }
-    let (mut make, mut about) = instances(replay, &header)?;
+    let (mut make, mut about) = instances(replay.placement, replay.module.as_deref(), &header)?;
     if header.has_payload {
         about.push_str(" (the recording holds bytes of applications)");
     }
@@ -125,19 +125,23 @@ fn read_only(
 }
 
 /// What makes instances of the module that is asked for, and a line about it.
-fn instances(replay: &Replay, header: &Header) -> anyhow::Result<(Instances, String)> {
+pub(super) fn instances(
+    placement: Option<Placement>,
+    module: Option<&Path>,
+    header: &Header,
+) -> anyhow::Result<(Instances, String)> {
     let recorded = &header.identity;
-    let placement = match (replay.placement, recorded.placement.as_str()) {
+    let placement = match (placement, recorded.placement.as_str()) {
         (Some(placement), _) => placement,
-        (None, "native") if replay.module.is_none() => Placement::Native,
+        (None, "native") if module.is_none() => Placement::Native,
         (None, _) => Placement::Wasm,
     };
     if placement != Placement::Wasm {
-        let module = Module::of(placement, replay.module.as_deref())?;
+        let module = Module::of(placement, module)?;
         let about = module.about();
         return Ok((Box::new(move || module.instance()), about));
     }
-    let found = match &replay.module {
+    let found = match module {
         Some(path) => artifact(Some(path))?,
         None => bundled(recorded.hash, header)?,
     };
@@ -208,7 +212,7 @@ impl Shown {
     }
 }
 
-fn header_of(headers: &[u8], at: u32, length: u16) -> &[u8] {
+pub(super) fn header_of(headers: &[u8], at: u32, length: u16) -> &[u8] {
     headers.get(at as usize..).and_then(|rest| rest.get(..usize::from(length))).unwrap_or_default()
 }
 

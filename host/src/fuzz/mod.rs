@@ -9,6 +9,7 @@
 //! - [`execute`], with `flow`, `wire` and `applications`: one run, and all the eyes on it;
 //! - [`finding`]: what was found, and by which name it is known;
 //! - `generate`, `mutate`: new cases; `coverage`, `corpus`: which of them are worth keeping;
+//! - [`seeds`]: cases of traffic that was seen;
 //! - [`campaign`], with `worker`: the search; [`check`]: the proof, in fresh instances of the module as it was built;
 //! - [`cover`]: what a corpus reaches, by function and by source line;
 //! - [`mod@minimise`]: small cases of large ones; [`store`]: the directory of a campaign; [`trace`]: a run for people.
@@ -28,6 +29,7 @@ pub mod limits;
 pub mod minimise;
 mod mutate;
 pub mod rewrite;
+pub mod seeds;
 pub mod store;
 mod survey;
 pub mod target;

@@ -40,7 +40,7 @@ fn network(into: &mut Vec<u8>, from: Address, to: Address, protocol: u8, ecn: u8
 }
 
 /// Bytes of the network header that `frame` begins with.
-fn network_length(frame: &[u8]) -> usize {
+pub(super) fn network_length(frame: &[u8]) -> usize {
     match frame.first() {
         Some(first) if first >> 4 == 6 => 40,
         Some(first) => usize::from(first & 15) * 4,
@@ -239,6 +239,11 @@ fn half(frame: &[u8], at: usize) -> Option<u16> {
 impl Seen {
     /// Reads a frame, if it is a whole TCP segment.
     pub(super) fn of(frame: &[u8]) -> Option<Self> {
+        Self::of_cut(frame, frame.len())
+    }
+
+    /// Reads a frame of this length of which only the first bytes are there.
+    pub(super) fn of_cut(frame: &[u8], length: usize) -> Option<Self> {
         let begin = network_length(frame);
         let (from, to, number) = if begin == 40 {
             let address = |at: usize| frame.get(at..)?.first_chunk().map(|octets| Address::from_v6(*octets));
@@ -254,7 +259,7 @@ impl Seen {
             return None;
         }
         let header = usize::from(*frame.get(begin + 12)? >> 4) * 4;
-        let length = frame.len().checked_sub(begin + header)?;
+        let length = length.checked_sub(begin + header)?;
         let mut seen = Self {
             from: Endpoint::new(from, half(frame, begin)?),
             to: Endpoint::new(to, half(frame, begin + 2)?),

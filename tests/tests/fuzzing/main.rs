@@ -3,3 +3,4 @@
 mod campaign;
 mod coverage;
 mod planted;
+mod seeds;
