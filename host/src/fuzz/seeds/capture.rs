@@ -50,7 +50,7 @@ pub fn capture(bytes: &[u8], traffic: &mut Traffic) -> Result<(), CaptureError> 
                 has_more = true;
                 false
             }
-            Err(PcapError::Eof) => return Ok(()),
+            Err(PcapError::Eof | PcapError::UnexpectedEof) => return Ok(()),
             Err(PcapError::Incomplete(_)) => true,
             Err(error) => return Err(CaptureError(format!("it is damaged: {error:?}"))),
         };
