@@ -276,7 +276,7 @@ impl Udp {
     ) -> Result<(), u16> {
         let socket = *self.sockets.get(report.connection).ok_or(reason::UNKNOWN)?;
         let (from, to) = (socket.remote, socket.local);
-        if from.port == 0 || to.port == 0 {
+        if from.port == 0 || to.port == 0 || from.address.is_v4() != to.address.is_v4() {
             return Err(reason::INVALID);
         }
         let code = match (report.reason, from.address.is_v4()) {
