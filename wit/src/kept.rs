@@ -1,5 +1,6 @@
-//! A module's state as bytes, for `save` and `load`: numbers of 64 bits, little endian. A record's list of fields, which [`kept!`](crate::kept)
-//! is given, is both how it is written and how it is read, so that the two cannot differ, and equal states give equal bytes.
+//! A module's state as bytes, for `save` and `load`: numbers of 64 bits, little endian. A record's list of fields, which
+//! [`kept!`](crate::kept!) is given, is both how it is written and how it is read: so the two cannot differ, and equal states
+//! give equal bytes.
 //!
 //! For a module whose state is small: every number takes eight bytes, whatever its width.
 

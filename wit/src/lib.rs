@@ -11,7 +11,7 @@
 //! - [`limits`]: every bound that both sides must keep, in one place;
 //! - [`registry`]: the numbered registries (options, information fields, reasons), which grow without a new contract;
 //! - [`encoding`]: the one byte encoding of inputs and outputs, used by recordings, the process placement and fuzzing;
-//! - [`ip`] and [`kept`]: what most modules need and none has to use, network headers and a state as bytes.
+//! - [`ip`] and [`kept`](mod@kept): what most modules need and none has to use, network headers and a state as bytes.
 //!
 //! Times are nanoseconds, sizes are bytes, offsets are absolute positions in a stream counted from its first byte.
 #![no_std]
