@@ -95,8 +95,18 @@ void take_message(uint32_t index, const Message *message) {
 
 /* ---- what arrives */
 
+/* Type and code of an ICMP error. */
+struct icmp {
+    uint8_t type, code;
+};
+
 /* RFC 1122 4.1.3.1, RFC 4443 3.1: nobody has this port. */
-static void refuse(Address source, Address destination, const uint8_t *quoted, uint16_t length, Time now) {
+static struct icmp port_unreachable(bool v4) {
+    return v4 ? (struct icmp){3, 3} : (struct icmp){1, 4};
+}
+
+/* Tells a sender by an ICMP error that its datagram has not arrived, so many times a second (RFC 1812 4.3.2.8, RFC 4443 2.4). */
+static void refuse(struct icmp why, Address source, Address destination, const uint8_t *quoted, size_t length, Time now) {
     Time paid = (state.errors_paid > now ? state.errors_paid : now) + ERROR_TIME;
     /* RFC 1122 3.2.2: never about what went to many, or came from nobody. */
     bool is_fit = is_unicast(source) && is_unicast(destination) && length <= QUOTE;
@@ -113,11 +123,64 @@ static void refuse(Address source, Address destination, const uint8_t *quoted, u
     };
     Send send;
     uint8_t *icmp = begin_send(&ip, &send);
-    const uint8_t start[8] = {v4 ? 3 : 1, v4 ? 3 : 4, 0, 0, 0, 0, 0, 0};
+    const uint8_t start[8] = {why.type, why.code, 0, 0, 0, 0, 0, 0};
     memcpy(icmp, start, sizeof start);
     memcpy(icmp + sizeof start, quoted, length);
     end_send(send, icmp + sizeof start + length);
     state.counters[COUNTED_ERRORS]++;
+}
+
+/* The error of a router that would be at this place; false where no error says that. */
+static bool icmp_of(uint16_t reason, bool v4, struct icmp *icmp) {
+    switch (reason) {
+    case REASON_PORT_UNREACHABLE:
+    case REASON_REFUSED:
+        *icmp = port_unreachable(v4);
+        return true;
+    case REASON_NETWORK_UNREACHABLE:
+        *icmp = v4 ? (struct icmp){3, 0} : (struct icmp){1, 0};
+        return true;
+    case REASON_HOST_UNREACHABLE:
+        *icmp = v4 ? (struct icmp){3, 1} : (struct icmp){1, 3};
+        return true;
+    case REASON_PROHIBITED:
+        *icmp = v4 ? (struct icmp){3, 13} : (struct icmp){1, 1};
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What the host has found out about the way on from a socket with one peer: the peer is told (RFC 1812 5.2.7.1, RFC 4443
+ * 3.1). The datagram itself is gone; a header of its ends, of a datagram without bytes, is what the error is about. */
+uint16_t report(Handle of, uint16_t reason, Time now) {
+    const struct socket *socket = find_socket(of);
+    if (socket == NULL) {
+        return REASON_UNKNOWN;
+    }
+    Endpoint from = socket->remote, to = socket->local;
+    struct icmp icmp;
+    bool v4 = is_v4(from.address), is_one = from.port != 0 && to.port != 0 && v4 == is_v4(to.address);
+    if (!is_one || !icmp_of(reason, v4, &icmp)) {
+        return REASON_INVALID;
+    }
+    struct outgoing ip = {
+        .source = from.address,
+        .destination = to.address,
+        .protocol = PROTOCOL_UDP,
+        .ttl = state.ttl,
+    };
+    uint8_t quote[HEADERS];
+    size_t length = write_header(&ip, quote);
+    /* Nobody fills in the lengths of what is quoted: IPv4's counts its header too. */
+    write_u16(quote + (v4 ? 2 : 4), v4 ? (uint16_t)(length + 8) : 8);
+    uint8_t *udp = quote + length;
+    memset(udp, 0, 8);
+    write_u16(udp, from.port);
+    write_u16(udp + 2, to.port);
+    write_u16(udp + 4, 8);
+    refuse(icmp, from.address, to.address, quote, length + 8, now);
+    return 0;
 }
 
 static void take_datagram(uint32_t index, const Segment *segment, const uint8_t *header, Time now) {
@@ -132,7 +195,7 @@ static void take_datagram(uint32_t index, const Segment *segment, const uint8_t 
     const struct socket *taker = find_taker(local, remote);
     if (taker == NULL) {
         drop_one();
-        return refuse(source, destination, header, segment->header_length, now);
+        return refuse(port_unreachable(is_v4(source)), source, destination, header, segment->header_length, now);
     }
     place(index, segment->payload, EXPORTS_BULKHEAD_TARGET_DATAGRAM, taker->handle, 0);
 }

@@ -5,8 +5,9 @@
 #include "module.h"
 
 /* A step gives no more than this many of each, so that nothing has to be asked before something is added. */
-_Static_assert(LIMITS_MESSAGES + LIMITS_SEGMENTS <= LIMITS_SENDS, "a send for each message and segment");
-_Static_assert(LIMITS_MESSAGES * HEADERS + LIMITS_SEGMENTS * (HEADERS + QUOTE) <= LIMITS_HEADER_BYTES, "their headers");
+_Static_assert(LIMITS_CALLS + LIMITS_MESSAGES + LIMITS_SEGMENTS <= LIMITS_SENDS, "a send for each call, message and segment");
+_Static_assert(LIMITS_MESSAGES * HEADERS + (LIMITS_CALLS + LIMITS_SEGMENTS) * (HEADERS + QUOTE) <= LIMITS_HEADER_BYTES,
+               "their headers");
 _Static_assert(LIMITS_SEGMENTS <= LIMITS_PLACES, "a place for each segment");
 _Static_assert(LIMITS_CALLS + LIMITS_SEGMENTS + LIMITS_HOLDS <= LIMITS_EVENTS, "an event for each call, segment and slot");
 
@@ -117,7 +118,7 @@ static void answer_query(uint32_t index, Handle of) {
     event->val.info.fields.len = CENSUS_FIELDS;
 }
 
-static uint16_t obey(uint32_t index, const Call *call) {
+static uint16_t obey(uint32_t index, const Call *call, Time now) {
     switch (call->tag) {
     case EXPORTS_BULKHEAD_CALL_CONFIGURE:
         configure(&call->val.configure);
@@ -133,6 +134,8 @@ static uint16_t obey(uint32_t index, const Call *call) {
     case EXPORTS_BULKHEAD_CALL_QUERY:
         answer_query(index, call->val.query);
         return 0;
+    case EXPORTS_BULKHEAD_CALL_REPORT:
+        return report(call->val.report.connection, call->val.report.reason, now);
     case EXPORTS_BULKHEAD_CALL_RESEED:
         /* There is nothing random in UDP. */
         return 0;
@@ -141,8 +144,8 @@ static uint16_t obey(uint32_t index, const Call *call) {
     }
 }
 
-static void take_call(uint32_t index, const Call *call) {
-    uint16_t reason = obey(index, call);
+static void take_call(uint32_t index, const Call *call, Time now) {
+    uint16_t reason = obey(index, call, now);
     if (reason != 0) {
         Event *event = tell(EXPORTS_BULKHEAD_EVENT_FAILED);
         event->val.failed.call = index;
@@ -225,7 +228,7 @@ void exports_bulkhead_step(Time now, Room *room, protocol_module_list_u8_t *head
         __builtin_trap();
     }
     for (uint32_t i = 0; i < calls->len; i++) {
-        take_call(i, &calls->ptr[i]);
+        take_call(i, &calls->ptr[i], now);
     }
     for (uint32_t i = 0; i < messages->len; i++) {
         take_message(i, &messages->ptr[i]);

@@ -1,7 +1,6 @@
 /* A UDP module in C: RFC 768 over both versions of IP, payload-blind, without a C library.
  *
- * It does what guest-udp does, but for reports (a gateway's need), and writes the same state: either may take over from the
- * other.
+ * It does what guest-udp does, and writes the same state: either may take over from the other.
  *
  *   module.c     the five exports, and the calls
  *   datagrams.c  messages that leave, segments that arrive, ICMP errors both ways
@@ -174,6 +173,8 @@ void index_sockets(void);
 
 void take_message(uint32_t index, const Message *message);
 void take_segment(uint32_t index, const Segment *segment, const uint8_t *header, Time now);
+/* 0, or the reason's number why the peer cannot be told. */
+uint16_t report(Handle of, uint16_t reason, Time now);
 
 /* ---- fragments.c */
 

@@ -170,6 +170,7 @@ impl Stack {
             let (number, from) = (place.segment as usize, place.skip as usize);
             let Some(payload) = named((&self.arrived, &self.staged), place.source, number) else { continue };
             let payload = payload.slice(from..from + place.length as usize);
+            let segment = self.batch.segments.get(number);
             match place.target {
                 Target::Stream => {
                     let index = self.ledgers.last_of(bulkhead_wit::Handle(place.of));
@@ -180,15 +181,12 @@ impl Stack {
                     }
                 }
                 Target::Hold => {
-                    let header = self.batch.segments.get(number).and_then(|segment| {
-                        let from = segment.header as usize;
-                        self.batch.headers.get(from..from + usize::from(segment.header_length))
-                    });
+                    let header = segment.and_then(|segment| self.batch.inputs().header(segment));
                     self.hold_bytes.place(place.of, place.at, header.unwrap_or_default(), &payload);
                 }
                 Target::Datagram => {
                     let Some(arrived) = self.arrived.get(number) else { continue };
-                    let size = self.batch.segments.get(number).map_or(1, |s| s.mss);
+                    let size = segment.map_or(1, |segment| segment.mss);
                     let ends = (arrived.ends.source, arrived.ends.destination);
                     self.datagrams.place(bulkhead_wit::Handle(place.of), ends, size.into(), &payload);
                 }

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod attack;
+pub mod failing;
 pub mod faults;
 pub mod frames;
 pub mod scripted;

@@ -16,10 +16,10 @@ use bulkhead_tests::Tape;
 use bulkhead_tests::faults::guest_if_built;
 use bulkhead_tests::world::{Plan, V4, V6, World};
 use bulkhead_udp::Udp;
-use bulkhead_wit::registry::{protocol, setting};
+use bulkhead_wit::registry::{protocol, reason, setting};
 use bulkhead_wit::{
     Address, Batch, Bind, Call, Change, Close, Config, Endpoint, Handle, Kind, Listening, Message, Outputs,
-    Prefix, Room, Segment, Setting, limits,
+    Prefix, Reason, Room, Segment, Setting, limits,
 };
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -135,7 +135,7 @@ fn handle(random: &mut Random) -> Handle {
 }
 
 fn call(random: &mut Random) -> Call {
-    match random.below(12) {
+    match random.below(14) {
         0..=5 => Call::Bind(Bind {
             socket: handle(random),
             local: endpoint(random),
@@ -155,6 +155,12 @@ fn call(random: &mut Random) -> Call {
         }
         9 => Call::Query(handle(random)),
         10 => Call::Configure(config(random)),
+        11 | 12 => {
+            let said = [reason::PORT_UNREACHABLE, reason::REFUSED, reason::PROHIBITED, reason::TIMED_OUT];
+            let said = random
+                .one_of(&[&said[..], &[reason::NETWORK_UNREACHABLE, reason::HOST_UNREACHABLE]].concat());
+            Call::Report(Reason { connection: handle(random), reason: said, value: 0 })
+        }
         _ => random.one_of(&[
             Call::Shutdown(Handle::by_host(1, 1)),
             Call::Unlisten(9),
@@ -293,6 +299,52 @@ fn it_does_the_same_as_the_one_in_rust_and_either_takes_over_from_the_other() {
     println!("{seen:?}");
     assert!(seen.sends > 1000 && seen.places > 1000 && seen.events > 1000, "{seen:?}");
     assert!(seen.longest_state > 1000, "{seen:?}");
+}
+
+#[test]
+fn a_peer_is_told_the_same_of_what_the_host_has_found_out() {
+    if artifact().is_none() {
+        return;
+    }
+    let mut random = Random(7);
+    let config = config(&mut random);
+    let mut both = [in_c(), in_rust()];
+    both.iter_mut().for_each(|one| one.start(&config).expect("it starts"));
+    let v4 = |octets: [u8; 4], port| Endpoint::new(Address::from_v4(octets), port);
+    let bind = |slot, local, remote| {
+        Call::Bind(Bind { socket: Handle::by_host(slot, 1), local, remote, how: Listening::default() })
+    };
+    // Peers of both versions, one that is a group's, one of the other version than our end, and none.
+    let binds = [
+        bind(0, v4(OURS[0], 53), v4(PEERS[0], 4711)),
+        bind(1, Endpoint::new(v6(1), 53), Endpoint::new(v6(2), 4711)),
+        bind(2, v4(OURS[1], 53), v4(PEERS[2], 4711)),
+        bind(3, Endpoint::new(v6(1), 54), v4(PEERS[1], 4711)),
+        bind(4, v4(OURS[0], 54), Endpoint::default()),
+    ];
+    let (mut now, mut told) = (0, 0);
+    let mut step = |calls: &[Call], room| {
+        now += 7 * limits::MILLISECOND;
+        let batch = Batch { now, room, calls: calls.to_vec(), ..Batch::default() };
+        let outputs = both.each_mut().map(|one| {
+            let mut outputs = Outputs::default();
+            one.step(&batch.inputs(), &mut outputs).expect("it takes a step");
+            outputs
+        });
+        assert_eq!(outputs[0], outputs[1], "{calls:?}");
+        told += outputs[0].sends.len();
+    };
+    step(&binds, Room::default());
+    for reason in 0..32 {
+        for slot in 0..6 {
+            let report = Call::Report(Reason { connection: Handle::by_host(slot, 1), reason, value: 9 });
+            for room in [(0, 1500), (1, 0), (1, 75), (1, 76), (1, 96), (9, 9000)] {
+                // More of them than are told in a second.
+                step(&vec![report.clone(); 40], Room { sends: room.0, bytes: room.1 });
+            }
+        }
+    }
+    assert!(told > 100, "{told} errors");
 }
 
 #[test]

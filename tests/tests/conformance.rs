@@ -108,7 +108,7 @@ fn unkept(module: impl Fn() -> Box<dyn Module + Send>) -> Vec<Check> {
 fn the_contract_is_kept_and_every_defect_is_found() {
     assert_eq!(unkept(|| Box::new(bulkhead_tcp::Tcp::new())), []);
     assert_eq!(unkept(|| Box::new(bulkhead_udp::Udp::new())), []);
-    assert_eq!(unkept(|| Box::new(bulkhead_tiny_tcp::Tcp::new())), []);
+    assert_eq!(unkept(|| Box::new(bulkhead_tiny_tcp::Tcp::default())), []);
     // Without a wall around them these would take this test along.
     let walled = [Defect::Loop, Defect::Memory, Defect::Stack, Defect::WildRead, Defect::OverRead];
     let walled = walled.into_iter().chain([Defect::OverWrite, Defect::WildWrite]).collect::<Vec<_>>();

@@ -3,20 +3,19 @@
 use bulkhead::artifact::Artifact;
 use bulkhead::conformance::contract::{Finding, check_contract};
 use bulkhead::device::link::{Impairments, LinkConfig};
-use bulkhead::fault::Fault;
-use bulkhead::payload::Desk;
+use bulkhead::placement::Instance;
 use bulkhead::placement::native::Native;
-use bulkhead::placement::{Instance, StepCost};
 use bulkhead::record::{End, Entry, Outcome, Reader, Replay, redact};
 use bulkhead::supervise::Factory;
 use bulkhead::swap::{Newcomer, SwapError};
 use bulkhead::{ConnectOptions, ListenOptions, Readiness, StreamError};
 use bulkhead_smoltcp::Smoltcp;
 use bulkhead_tests::Tape;
+use bulkhead_tests::failing::Fails;
 use bulkhead_tests::faults::guest;
 use bulkhead_tests::world::{Plan, V4, V6, World, native, transfer};
+use bulkhead_wit::limits;
 use bulkhead_wit::registry::reason;
-use bulkhead_wit::{Config, Description, Inputs, Outputs, Summary, Time, limits};
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::OnceLock;
@@ -132,49 +131,6 @@ fn its_recordings_hold_what_it_has_read_and_replay_equally_in_either_placement()
     // Our own TCP reads nothing, says other things, and is told apart by them.
     let (tape, _) = recorded(smoltcp);
     assert!(matches!(replay(&tape, native).end, End::Diverged(_)));
-}
-
-/// Fails once, in the step with this number.
-struct Fails(Box<dyn Instance>, Option<u64>);
-
-impl Instance for Fails {
-    fn description(&self) -> &Description {
-        self.0.description()
-    }
-
-    fn start(&mut self, config: &Config) -> Result<(), Fault> {
-        self.0.start(config)
-    }
-
-    fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<(), Fault> {
-        self.0.step(inputs, outputs)
-    }
-
-    fn has_payload(&self) -> bool {
-        self.0.has_payload()
-    }
-
-    fn step_with(
-        &mut self,
-        inputs: &Inputs<'_>,
-        outputs: &mut Outputs,
-        desk: &mut Desk,
-    ) -> Result<(), Fault> {
-        self.0.step_with(inputs, outputs, desk)?;
-        if self.1.is_some_and(|at| self.0.cost().steps == at) { Err(Fault::Ended) } else { Ok(()) }
-    }
-
-    fn save(&mut self) -> Result<Vec<u8>, Fault> {
-        self.0.save()
-    }
-
-    fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, Fault> {
-        self.0.load(config, now, state)
-    }
-
-    fn cost(&self) -> StepCost {
-        self.0.cost()
-    }
 }
 
 #[test]

@@ -90,3 +90,10 @@ fn the_link_of_virtual_machines_stays_small() {
     println!("{total:6}  in all, {MACHINES_MAX} allowed");
     assert!(total <= MACHINES_MAX, "the link has {total} lines");
 }
+
+/// The TCP to learn from is one that can be read in an evening.
+#[test]
+fn the_tcp_to_learn_from_stays_small() {
+    let total = count(&["../../examples/tiny-tcp/core/src", "../../examples/tiny-tcp/src"]);
+    assert!(total < 800, "tiny-tcp has {total} lines");
+}

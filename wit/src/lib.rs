@@ -10,7 +10,8 @@
 //! - [`types`]: inputs, outputs and what they are made of, item by item as in the WIT file;
 //! - [`limits`]: every bound that both sides must keep, in one place;
 //! - [`registry`]: the numbered registries (options, information fields, reasons), which grow without a new contract;
-//! - [`encoding`]: the one byte encoding of inputs and outputs, used by recordings, the process placement and fuzzing.
+//! - [`encoding`]: the one byte encoding of inputs and outputs, used by recordings, the process placement and fuzzing;
+//! - [`ip`] and [`kept`](mod@kept): what most modules need and none has to use, network headers and a state as bytes.
 //!
 //! Times are nanoseconds, sizes are bytes, offsets are absolute positions in a stream counted from its first byte.
 #![no_std]
@@ -19,6 +20,8 @@
 extern crate alloc;
 
 pub mod encoding;
+pub mod ip;
+pub mod kept;
 pub mod limits;
 pub mod registry;
 pub mod types;

@@ -56,9 +56,7 @@ impl Module for Echo {
         }
         let mut room = inputs.room;
         for (number, segment) in (0..).zip(inputs.segments) {
-            let begin = segment.header as usize;
-            let header = inputs.headers.get(begin..begin + usize::from(segment.header_length));
-            let Some(reply) = header.and_then(|header| self.reply(header, segment)) else { continue };
+            let Some(reply) = inputs.header(segment).and_then(|header| self.reply(header, segment)) else { continue };
             // What does not fit is dropped, as a busy host may; a module that must not would say `unfinished`.
             let bytes = reply.len() as u32 + segment.payload;
             if room.sends == 0 || room.bytes < bytes {
@@ -99,9 +97,8 @@ impl Echo {
         }
         let (source, destination) = (octets(header, 12)?, octets(header, 16)?);
         let us = Address::from_v4(destination);
-        let is_for_us = self.config.any_address || self.config.addresses.iter().any(|one| one.address == us);
         let icmp = header.get(usize::from(segment.transport)..)?;
-        if !is_for_us || !Address::from_v4(source).is_unicast() || !icmp.starts_with(&ECHO) {
+        if !self.config.is_ours(us) || !Address::from_v4(source).is_unicast() || !icmp.starts_with(&ECHO) {
             return None;
         }
         // Version and length, no fragments, a hop limit of 64; identifier and sequence number as they came.

@@ -193,9 +193,7 @@ impl Module for Neighbours {
         }
         for segment in inputs.segments.iter().filter(|segment| segment.kind == Kind::Frame) {
             self.heard += 1;
-            let from = segment.header as usize;
-            let frame = inputs.headers.get(from..from + usize::from(segment.header_length));
-            if let Some(answer) = frame.and_then(|frame| self.answer(frame)) {
+            if let Some(answer) = inputs.header(segment).and_then(|frame| self.answer(frame)) {
                 self.send(&answer, &mut left, outputs);
             }
         }

@@ -17,9 +17,7 @@ use bulkhead_wit::{Inputs, Kind, Segment};
 pub(crate) fn arrive(tables: &mut Tables, arrived: &mut Arrived, inputs: &Inputs<'_>, cx: &mut Context<'_>) {
     let mut run = Run(None);
     for (index, segment) in (0_u32..).zip(inputs.segments) {
-        let start = segment.header as usize;
-        let end = start.saturating_add(usize::from(segment.header_length));
-        let Some(header) = inputs.headers.get(start..end) else {
+        let Some(header) = inputs.header(segment) else {
             cx.instance.counters.dropped += 1;
             continue;
         };

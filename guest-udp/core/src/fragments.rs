@@ -1,8 +1,9 @@
 //! Fragments of datagrams (RFC 791 3.2, RFC 8200 4.5): their bytes wait in the host's hold slots, here are the ranges. A
 //! whole datagram is handed back to the host's split, like any frame.
 
-use crate::ip::{self, Fragment};
+use crate::ip;
 use alloc::vec::Vec;
+use bulkhead_wit::ip::Fragment;
 use bulkhead_wit::limits::{HOLD_BYTES, HOLD_TIME, HOLDS, HOLDS_BYTES, ISLANDS};
 use bulkhead_wit::registry::protocol;
 use bulkhead_wit::{Address, Event, Hold, NEVER, Outputs, Place, Segment, Source, Target, Time};

@@ -21,6 +21,7 @@ mod sockets;
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use bulkhead_wit::ip::{Ip, u16_at};
 use bulkhead_wit::limits as bounds;
 use bulkhead_wit::registry::{census, protocol, reason, service, setting};
 use bulkhead_wit::{
@@ -29,7 +30,6 @@ use bulkhead_wit::{
 };
 
 use fragments::Fragments;
-use ip::Outgoing;
 use sockets::Sockets;
 
 /// Memory that a socket takes, about.
@@ -80,10 +80,6 @@ impl Udp {
         Self::default()
     }
 
-    fn is_ours(&self, address: Address) -> bool {
-        self.config.any_address || self.config.addresses.iter().any(|prefix| prefix.address == address)
-    }
-
     fn configure(&mut self, config: &Config) {
         self.config = config.clone();
         self.ttl = limits::TTL;
@@ -103,7 +99,7 @@ impl Udp {
                 Ok(())
             }
             Call::Bind(bind) => {
-                let is_ours = self.is_ours(bind.local.address);
+                let is_ours = self.config.is_ours(bind.local.address);
                 self.sockets.bind(bind, is_ours)
             }
             Call::Abort(handle) => self.remove(*handle),
@@ -175,7 +171,7 @@ impl Udp {
         let Some(socket) = self.sockets.get(message.socket) else { return self.drop_one() };
         let from = if message.source.port == 0 { socket.local } else { message.source };
         let source = if from.address.is_unspecified() {
-            self.source_for(message.to.address)
+            self.config.source_for(message.to.address)
         } else {
             Some(from.address)
         };
@@ -188,37 +184,23 @@ impl Udp {
         if !left.take(message.length.saturating_add(limits::HEADERS), outputs.headers.len()) {
             return self.drop_one();
         }
-        let ip = Outgoing {
+        let ip = Ip {
             source,
             destination: message.to.address,
             ttl: ttl.unwrap_or(limits::TTL),
             traffic_class: class,
         };
         let start = outputs.headers.len();
-        ip.build(protocol::UDP, &mut outputs.headers);
-        let transport = outputs.headers.len() - start;
+        // DF is not set: a datagram that is longer than the link takes goes out in fragments.
+        ip.build(protocol::UDP, false, &mut outputs.headers);
+        let transport = outputs.headers.len();
         outputs.headers.extend_from_slice(&from.port.to_be_bytes());
         outputs.headers.extend_from_slice(&message.to.port.to_be_bytes());
         outputs.headers.extend_from_slice(&[0; 4]);
-        outputs.sends.push(Send {
-            of: u64::from(index),
-            at: 0,
-            header: start as u32,
-            length: message.length,
-            header_length: (outputs.headers.len() - start) as u16,
-            transport: transport as u16,
-            mss: 0,
-            source: Source::Message,
-            how: How::MAY_FRAGMENT,
-        });
+        let (of, length) = (u64::from(index), message.length);
+        let payload = Send { of, length, source: Source::Message, how: How::MAY_FRAGMENT, ..Send::default() };
+        outputs.send(start, transport, payload);
         self.counters[OUT] += 1;
-    }
-
-    /// One of our addresses of the same version, best one in the same network.
-    fn source_for(&self, to: Address) -> Option<Address> {
-        let mut ours = self.config.addresses.iter().filter(|prefix| prefix.address.is_v4() == to.is_v4());
-        let near = self.config.addresses.iter().find(|prefix| prefix.contains(to));
-        near.or_else(|| ours.next()).map(|prefix| prefix.address)
     }
 
     fn drop_one(&mut self) {
@@ -235,7 +217,7 @@ impl Udp {
         left: &mut Left,
         outputs: &mut Outputs,
     ) {
-        let ours = ip::addresses(header).is_some_and(|(_, to)| self.is_ours(to));
+        let ours = ip::addresses(header).is_some_and(|(_, to)| self.config.is_ours(to));
         match segment.kind {
             Kind::Whole if segment.protocol == protocol::UDP => {
                 self.datagram((index, segment), header, now, left, outputs);
@@ -261,11 +243,10 @@ impl Udp {
     ) {
         self.counters[IN] += u64::from(segment.count);
         let transport = usize::from(segment.transport);
-        let ends =
-            ip::addresses(header).zip(ip::word(header, transport)).zip(ip::word(header, transport + 2));
+        let ends = ip::addresses(header).zip(u16_at(header, transport)).zip(u16_at(header, transport + 2));
         let Some((((source, destination), from), to)) = ends else { return self.drop_one() };
         let (remote, local) = (Endpoint::new(source, from), Endpoint::new(destination, to));
-        if !self.is_ours(destination) || outputs.places.len() >= bounds::PLACES {
+        if !self.config.is_ours(destination) || outputs.places.len() >= bounds::PLACES {
             return self.drop_one();
         }
         let Some(handle) = self.sockets.find(local, remote) else {
@@ -295,7 +276,7 @@ impl Udp {
     ) -> Result<(), u16> {
         let socket = *self.sockets.get(report.connection).ok_or(reason::UNKNOWN)?;
         let (from, to) = (socket.remote, socket.local);
-        if from.port == 0 || to.port == 0 {
+        if from.port == 0 || to.port == 0 || from.address.is_v4() != to.address.is_v4() {
             return Err(reason::INVALID);
         }
         let code = match (report.reason, from.address.is_v4()) {
@@ -309,8 +290,8 @@ impl Udp {
             _ => return Err(reason::INVALID),
         };
         let mut quote = Vec::with_capacity(limits::HEADERS as usize);
-        let ip = Outgoing { source: from.address, destination: to.address, ttl: self.ttl, traffic_class: 0 };
-        ip.build(protocol::UDP, &mut quote);
+        let ip = Ip { source: from.address, destination: to.address, ttl: self.ttl, traffic_class: 0 };
+        ip.build(protocol::UDP, false, &mut quote);
         ip::empty(&mut quote);
         quote.extend_from_slice(&from.port.to_be_bytes());
         quote.extend_from_slice(&to.port.to_be_bytes());
@@ -341,18 +322,13 @@ impl Udp {
         }
         self.errors_paid = paid;
         let is_v4 = source.is_v4();
-        let ip = Outgoing { source: destination, destination: source, ttl: self.ttl, traffic_class: 0 };
+        let ip = Ip { source: destination, destination: source, ttl: self.ttl, traffic_class: 0 };
         let start = outputs.headers.len();
-        ip.build(if is_v4 { protocol::ICMP } else { protocol::ICMPV6 }, &mut outputs.headers);
-        let transport = outputs.headers.len() - start;
+        ip.build(if is_v4 { protocol::ICMP } else { protocol::ICMPV6 }, false, &mut outputs.headers);
+        let transport = outputs.headers.len();
         outputs.headers.extend_from_slice(&[kind, code, 0, 0, 0, 0, 0, 0]);
         outputs.headers.extend_from_slice(quoted);
-        outputs.sends.push(Send {
-            header: start as u32,
-            header_length: (outputs.headers.len() - start) as u16,
-            transport: transport as u16,
-            ..Send::default()
-        });
+        outputs.send(start, transport, Send::default());
         self.counters[ERRORS] += 1;
     }
 
@@ -363,7 +339,7 @@ impl Udp {
         let Some((source, destination)) = ip::addresses(quoted) else { return };
         // Split has let nothing pass that lacks these bytes; UDP's header is the last eight of the quote.
         let Some(at) = quoted.len().checked_sub(8) else { return };
-        let ports = ip::word(quoted, at).zip(ip::word(quoted, at + 2));
+        let ports = u16_at(quoted, at).zip(u16_at(quoted, at + 2));
         let (Some([kind, code]), Some((from, to))) = (icmp, ports) else { return };
         let (local, remote) = (Endpoint::new(source, from), Endpoint::new(destination, to));
         let Some(handle) = self.sockets.find(local, remote) else { return };
@@ -413,9 +389,7 @@ impl Module for Udp {
             self.message(index, message, &mut left, outputs);
         }
         for (index, segment) in (0..).zip(inputs.segments) {
-            let from = segment.header as usize;
-            let header = inputs.headers.get(from..from + usize::from(segment.header_length));
-            let header = header.unwrap_or_default();
+            let header = inputs.header(segment).unwrap_or_default();
             self.segment((index, segment), header, inputs.now, &mut left, outputs);
         }
         self.fragments.expire(inputs.now, outputs);

@@ -113,8 +113,8 @@ Examples:
 The instance starts the new program with its own command line, gives it the device, the state of the protocol module, all
 buffers, listeners and sockets, and what its applications are about, and ends with success once the new one has said that it
 took over. If the new program refuses or fails before that, nothing has changed. Connections of echo, discard, source, http,
-forward and socks5 go along; measurements (perf, perf-to), recordings and shards do not, and are refused before anything is
-touched. Exit codes: 0 taken over, 1 not, 2 wrong usage.";
+forward and socks5 go along, of all shards, and recordings and files of frames go on; measurements (perf, perf-to) do not go
+along, and are refused before anything is touched. Exit codes: 0 taken over, 1 not, 2 wrong usage.";
 
 /// The command by which this program becomes the server process of one more of its kind.
 pub(super) const SERVE_MODULE: &str = "serve-module";

@@ -1,13 +1,11 @@
 //! The TUN device as the command line wants it.
 
-use std::path::{Path, PathBuf};
-
 use bulkhead::device::interface::Interface;
 use bulkhead::device::{Device, DeviceError, OffloadTun, Tun, TunOptions};
 
 use super::address::Cidr;
 use super::arguments::{Run, Switch};
-use super::capture::{self, Capture};
+use super::capture::Frames;
 use super::in_use;
 
 /// An open interface, and what to tell of it.
@@ -15,8 +13,7 @@ pub(super) struct Opened {
     /// A queue for each shard.
     pub(super) queues: Vec<Box<dyn Device>>,
     pub(super) about: String,
-    /// The files that its frames are written to, if they are.
-    pub(super) captures: Vec<Capture>,
+    pub(super) frames: Frames,
 }
 
 /// Opens and configures the device, with the kernel's addresses on it.
@@ -53,26 +50,9 @@ pub(super) fn open(run: &Run, peers: &[Cidr]) -> anyhow::Result<Opened> {
         queues.push(fast(&another)?.0);
     }
     let several = if run.shards > 1 { format!(", {} queues", run.shards) } else { String::new() };
-    let mut opened =
-        Opened { queues, about: format!("{} {kind}, MTU {mtu}{several}", run.tun), captures: Vec::new() };
-    if let Some(path) = &run.pcap {
-        for (index, queue) in std::mem::take(&mut opened.queues).into_iter().enumerate() {
-            let (queue, capture) = capture::tap(queue, &numbered(path, index))?;
-            opened.queues.push(queue);
-            opened.captures.push(capture);
-        }
-    }
-    Ok(opened)
-}
-
-/// The file of this shard: the first has the name that was asked for, the others a number behind it.
-pub(super) fn numbered(path: &Path, index: usize) -> PathBuf {
-    if index == 0 {
-        return path.to_owned();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{index}"));
-    name.into()
+    let about = format!("{} {kind}, MTU {mtu}{several}", run.tun);
+    let (queues, frames) = Frames::tap(queues, run.pcap.as_deref())?;
+    Ok(Opened { queues, about, frames })
 }
 
 type Made = Result<(Box<dyn Device>, &'static str), DeviceError>;

@@ -56,6 +56,15 @@ pub(super) struct Place {
     pub(super) stack: usize,
 }
 
+/// Where an application runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Home {
+    /// With its stack: every stack has one of it.
+    Stack,
+    /// With the program: it connects through the first stack.
+    Program,
+}
+
 /// An application at work on one stack; what it ends with is how it stands still, if it was asked to.
 pub(super) type Serving = Pin<Box<dyn Future<Output = io::Result<Option<Resting>>> + Send>>;
 /// Puts an application to work.
@@ -135,9 +144,8 @@ impl Ready {
         Ok(Resting::new(ear))
     }
 
-    /// Whether every stack has one of it.
-    pub(super) fn is_on_stack(&self) -> bool {
-        matches!(self.application.at, At::Stack(_))
+    pub(super) fn home(&self) -> Home {
+        if matches!(self.application.at, At::Stack(_)) { Home::Stack } else { Home::Program }
     }
 
     /// Puts it to work, from where it stands.

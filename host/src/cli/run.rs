@@ -59,15 +59,15 @@ async fn served(run: &Run, peers: &[Cidr], ready: Vec<Ready>, module: &Module) -
     // From here on a signal ends in kind.
     let mut signals = Signals::new()?;
     let begun = cpu_time();
-    let (mut running, about, captures) = if run.take_over {
+    let (mut running, about) = if run.take_over {
         let mut predecessor = Predecessor::new()?;
         let taken = upgrade::take_over(run, ready, module, &mut predecessor);
         let running = taken.inspect_err(|error| predecessor.fail(error))?;
-        (running, run.tun.clone(), Vec::new())
+        (running, run.tun.clone())
     } else {
         let mut opened = device::open(run, peers)?;
         let running = Running::begin(run, ready, module, &mut opened)?;
-        (running, opened.about, opened.captures)
+        (running, opened.about)
     };
     let mut lines = banner(run, peers, module, &about);
     running.ready.iter().for_each(|one| lines.push_str(&invitation(&one.application, &run.address)));
@@ -101,11 +101,10 @@ async fn served(run: &Run, peers: &[Cidr], ready: Vec<Ready>, module: &Module) -
             failure = failed(&mut running.tasks) => break End::Failed(failure),
         }
     };
-    let Running { mut stacks, ready, outside, .. } = running;
     // At once means without waiting for anything, but what is left is still reset if the stack can.
-    let last = tokio::time::timeout(LAST_WORDS, stacks.shutdown(Duration::ZERO)).await;
-    captures.into_iter().for_each(Capture::end);
-    stacks.end_recordings();
+    let last = tokio::time::timeout(LAST_WORDS, running.stacks.shutdown(Duration::ZERO)).await;
+    running.files().for_each(Capture::write_out);
+    let Running { stacks, ready, outside, .. } = running;
     drop(outside);
     let counts = ready.iter().map(|one| (one.application.to_string(), one.counters.counts()));
     let report = Report {

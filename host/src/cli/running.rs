@@ -11,11 +11,12 @@ use tokio::task::JoinSet;
 
 use super::address::Cidr;
 use super::arguments::Run;
+use super::capture::{Capture, Frames};
 use super::device::Opened;
 use super::module::Module;
 use super::outside::Outside;
-use super::ready::{Place, Ready, Resting};
-use super::stacks::{Ended, Stacks, place_task};
+use super::ready::{Home, Place, Ready, Resting};
+use super::stacks::{Ended, Stacks};
 use crate::apps::{Stop, Stopper};
 
 /// Everything that runs.
@@ -26,6 +27,7 @@ pub(super) struct Running {
     stop: Stop,
     pub(super) tasks: JoinSet<Ended>,
     pub(super) outside: Outside,
+    pub(super) frames: Frames,
     /// Held by whoever changes a module, or hands everything over.
     pub(super) swapping: Arc<Mutex<()>>,
 }
@@ -42,35 +44,34 @@ impl Running {
         device: &mut Opened,
     ) -> anyhow::Result<Self> {
         let outside = Outside::open(run, device)?;
-        let mut stacks = Stacks::new(run, std::mem::take(&mut device.queues), module)?;
-        let (stopper, stop) = Stopper::new();
-        let nets = stacks.nets().to_vec();
+        let stacks = Stacks::new(run, std::mem::take(&mut device.queues), module)?;
+        let mut resting = Vec::new();
         for (application, one) in ready.iter().enumerate() {
-            let everywhere = one.is_on_stack();
-            for (stack, net) in nets.iter().enumerate().take(if everywhere { nets.len() } else { 1 }) {
-                let resting = one.listen(net, |port| listening(run, port))?;
-                let place = Place { application, stack };
-                let serving = one.begin(net, resting, stop.clone());
-                if everywhere {
-                    stacks.serve(place, serving);
-                } else {
-                    stacks.serve_beside(place, serving);
-                }
+            let count = if one.home() == Home::Stack { stacks.nets().len() } else { 1 };
+            for (stack, net) in stacks.nets().iter().enumerate().take(count) {
+                resting.push((Place { application, stack }, one.listen(net, |port| listening(run, port))?));
             }
         }
-        let tasks = stacks.start()?;
-        Ok(Self::new(stacks, ready, (stopper, stop), tasks, outside))
+        Self::start(stacks, ready, resting, outside, std::mem::take(&mut device.frames))
     }
 
-    /// What runs already.
-    pub(super) fn new(
-        stacks: Stacks,
+    /// Starts stacks, and applications from where they stand.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn start(
+        mut stacks: Stacks,
         ready: Vec<Ready>,
-        (stopper, stop): (Stopper, Stop),
-        tasks: JoinSet<Ended>,
+        resting: Vec<(Place, Resting)>,
         outside: Outside,
-    ) -> Self {
-        Self { stacks, ready, stopper, stop, tasks, outside, swapping: Arc::default() }
+        frames: Frames,
+    ) -> anyhow::Result<Self> {
+        stacks.start()?;
+        let (stopper, stop) = Stopper::new();
+        let (tasks, swapping) = (JoinSet::new(), Arc::default());
+        let mut running = Self { stacks, ready, stopper, stop, tasks, outside, frames, swapping };
+        running.go_on(resting);
+        Ok(running)
     }
 
     /// Applications that stand still go on.
@@ -79,9 +80,15 @@ impl Running {
         for (place, resting) in resting {
             let one = self.ready.get(place.application).zip(self.stacks.nets().get(place.stack));
             if let Some((ready, net)) = one {
-                place_task(&mut self.tasks, place, ready.begin(net, resting, self.stop.clone()));
+                let serving = ready.begin(net, resting, self.stop.clone());
+                self.stacks.serve(&mut self.tasks, place, ready.home(), serving);
             }
         }
+    }
+
+    /// The files that frames and recordings are written to.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Capture> {
+        self.frames.files.iter().chain(self.stacks.recordings())
     }
 }
 

@@ -4,19 +4,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use bulkhead::device::Device;
-use bulkhead::device::shard::shards;
+use anyhow::{Context as _, bail};
+use bulkhead::device::shard::{Key, shards};
 use bulkhead::net::{Builder, ConnectionInfo, Driver, Net, Summary, Taken};
 use bulkhead::supervise::Reporter;
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 
 use super::arguments::{Run, Switch};
-use super::capture::{self, Capture};
-use super::device;
+use super::capture::{self, Capture, Queues, numbered};
 use super::module::Module;
-use super::ready::{Place, Resting, Serving};
+use super::ready::{Home, Place, Resting, Serving};
 
 /// The ports that modules choose from, as Linux has them.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
@@ -24,30 +23,48 @@ const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 /// What serves.
 pub(super) struct Stacks {
     nets: Vec<Net>,
-    /// What is to run beside each stack, until it is started.
-    waiting: Vec<Waiting>,
-    /// Applications of the host's, which connect through the first stack.
-    beside: Vec<(Place, Serving)>,
+    /// What drives each stack, until it is started.
+    waiting: Vec<Driver>,
+    /// Whose connections are whose.
+    key: Key,
+    /// The threads of shards; none, where there is a single stack.
+    shards: Vec<Thread>,
+    /// One for each stack, if it is recorded.
     recordings: Vec<Capture>,
 }
 
-/// A stack that is not started yet.
-struct Waiting {
-    driver: Driver,
-    serving: Vec<(Place, Serving)>,
+/// A shard's thread, on which its applications run too.
+struct Thread {
+    runtime: Handle,
+    /// It goes on until its stack has ended, and everybody who has one of these.
+    stays: mpsc::Sender<()>,
 }
 
-/// An application that has ended, or stands still; without a place where it was a shard's.
-pub(super) type Ended = (Option<Place>, io::Result<Option<Resting>>);
+/// An application that has ended, or stands still.
+pub(super) type Ended = (Place, io::Result<Option<Resting>>);
+
+/// What a predecessor leaves to stacks, beside the state of each.
+pub(super) struct Inherited {
+    pub(super) key: Key,
+    pub(super) recordings: Vec<Capture>,
+}
 
 impl Stacks {
     /// Makes an instance for each queue.
     ///
     /// # Errors
     /// What the module or the system says.
-    pub(super) fn new(run: &Run, queues: Vec<Box<dyn Device>>, module: &Module) -> anyhow::Result<Self> {
-        let mut stacks = Self::none();
-        for builder in stacks.builders(run, queues, module)? {
+    pub(super) fn new(run: &Run, queues: Queues, module: &Module) -> anyhow::Result<Self> {
+        let mut stacks = Self::none(Key::random()?);
+        for (index, builder) in stacks.builders(run, queues, module)?.into_iter().enumerate() {
+            let builder = match &run.record {
+                None => builder,
+                Some(path) => {
+                    let recording = capture::recording(&numbered(path, index))?;
+                    stacks.recordings.push(recording.clone());
+                    builder.record_to(recording)
+                }
+            };
             let (net, driver) = builder.build()?;
             stacks.add(net, driver);
         }
@@ -60,13 +77,22 @@ impl Stacks {
     /// As [`new`](Self::new); as [`Builder::take_over`].
     pub(super) fn take_over(
         run: &Run,
-        queues: Vec<Box<dyn Device>>,
+        queues: Queues,
         module: &Module,
         states: &[&[u8]],
+        inherited: Inherited,
     ) -> anyhow::Result<(Self, Vec<Taken>)> {
-        let mut stacks = Self::none();
+        let mut stacks = Self { recordings: inherited.recordings, ..Self::none(inherited.key) };
         let mut all = Vec::new();
-        for (builder, state) in stacks.builders(run, queues, module)?.into_iter().zip(states) {
+        let builders = stacks.builders(run, queues, module)?;
+        if builders.len() != states.len() {
+            bail!("the predecessor has {} stacks, and {} queues of its device", states.len(), builders.len());
+        }
+        for (index, (builder, state)) in builders.into_iter().zip(states).enumerate() {
+            let builder = match stacks.recordings.get(index) {
+                None => builder,
+                Some(recording) => builder.record_after(recording.clone()),
+            };
             let (net, driver, taken) = builder.take_over(state)?;
             stacks.add(net, driver);
             all.push(taken);
@@ -74,93 +100,69 @@ impl Stacks {
         Ok((stacks, all))
     }
 
-    const fn none() -> Self {
-        Self { nets: Vec::new(), waiting: Vec::new(), beside: Vec::new(), recordings: Vec::new() }
+    const fn none(key: Key) -> Self {
+        Self { nets: Vec::new(), waiting: Vec::new(), key, shards: Vec::new(), recordings: Vec::new() }
     }
 
     fn add(&mut self, net: Net, driver: Driver) {
         self.nets.push(net);
-        self.waiting.push(Waiting { driver, serving: Vec::new() });
+        self.waiting.push(driver);
     }
 
-    fn builders(
-        &mut self,
-        run: &Run,
-        queues: Vec<Box<dyn Device>>,
-        module: &Module,
-    ) -> anyhow::Result<Vec<Builder>> {
+    fn builders(&self, run: &Run, queues: Queues, module: &Module) -> anyhow::Result<Vec<Builder>> {
         let count = u16::try_from(queues.len()).unwrap_or(u16::MAX);
         let own = |queue| builder(run, Builder::new(queue), module);
         let builders: Vec<Builder> = if count == 1 {
             queues.into_iter().map(own).collect()
         } else {
-            let shards = (0..).zip(shards(queues, EPHEMERAL)?);
+            let shards = (0..).zip(shards(queues, EPHEMERAL, self.key)?);
             shards.map(|(index, shard)| own(Box::new(shard)).shard(index, count)).collect()
         };
-        builders.into_iter().map(|builder| self.recorded(run, builder.turns_in_calls(true))).collect()
+        builders.into_iter().map(|builder| reported(run, builder.turns_in_calls(true))).collect()
     }
 
-    /// The stack is recorded into a file of its own, and its faults are reported, if that is asked for.
-    fn recorded(&mut self, run: &Run, builder: Builder) -> anyhow::Result<Builder> {
-        let builder = match &run.reports {
-            None => builder,
-            Some(folder) => {
-                let failed = || format!("{}: cannot write reports there", folder.display());
-                builder.report_to(Reporter::new(folder).with_context(failed)?)
-            }
-        };
-        let Some(path) = &run.record else { return Ok(builder) };
-        let recording = capture::recording(&device::numbered(path, self.recordings.len()))?;
-        self.recordings.push(recording.clone());
-        Ok(builder.record_to(recording))
+    /// Whose connections are whose.
+    pub(super) const fn key(&self) -> Key {
+        self.key
     }
 
-    /// The files of recordings are written out.
-    pub(super) fn end_recordings(&mut self) {
-        self.recordings.drain(..).for_each(Capture::end);
+    /// The files of recordings.
+    pub(super) fn recordings(&self) -> &[Capture] {
+        &self.recordings
     }
 
-    /// An application is to run beside its stack.
-    pub(super) fn serve(&mut self, place: Place, serving: Serving) {
-        if let Some(waiting) = self.waiting.get_mut(place.stack) {
-            waiting.serving.push((place, serving));
-        }
-    }
-
-    /// An application is to run on the caller's runtime.
-    pub(super) fn serve_beside(&mut self, place: Place, serving: Serving) {
-        self.beside.push((place, serving));
-    }
-
-    /// Everything runs from here on: applications of a single stack on the caller's runtime, those of a shard on its own
-    /// thread. The tasks end as the applications do.
+    /// The stacks run from here on: a single one beside its applications, shards each with theirs, on a thread of their own.
     ///
     /// # Errors
     /// What the system says to a new thread.
-    pub(super) fn start(&mut self) -> anyhow::Result<JoinSet<Ended>> {
-        let mut tasks = JoinSet::new();
+    pub(super) fn start(&mut self) -> anyhow::Result<()> {
         let is_single = self.waiting.len() == 1;
-        for (index, Waiting { driver, serving }) in self.waiting.drain(..).enumerate() {
+        for (index, driver) in self.waiting.drain(..).enumerate() {
             if is_single {
                 start_alone(driver)?;
-                serving.into_iter().for_each(|(place, serving)| place_task(&mut tasks, place, serving));
-                continue;
+            } else {
+                self.shards.push(start_shard(index, driver)?);
             }
-            let (tell_end, end) = oneshot::channel();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            std::thread::Builder::new()
-                .name(format!("shard-{index}"))
-                .spawn(move || {
-                    runtime.block_on(shard(driver, serving, tell_end));
-                    runtime.shutdown_background();
-                })
-                .context("cannot start a thread for a shard")?;
-            // A thread that panicked says nothing.
-            let ended = async { end.await.unwrap_or_else(|_| Err(io::Error::other("a shard has failed"))) };
-            tasks.spawn(async { (None, ended.await.map(|()| None)) });
         }
-        self.beside.drain(..).for_each(|(place, serving)| place_task(&mut tasks, place, serving));
-        Ok(tasks)
+        Ok(())
+    }
+
+    /// Runs an application: on the caller's runtime, or where it is a shard's, on the shard's thread. The task ends as the
+    /// application does.
+    pub(super) fn serve(&self, tasks: &mut JoinSet<Ended>, place: Place, home: Home, serving: Serving) {
+        let thread = self.shards.get(place.stack).filter(|_| home == Home::Stack);
+        let Some(Thread { runtime, stays }) = thread else {
+            tasks.spawn(async move { (place, serving.await) });
+            return;
+        };
+        let stays = stays.clone();
+        let task = runtime.spawn(async move {
+            let result = serving.await;
+            drop(stays);
+            result
+        });
+        let failed = |error: JoinError| Err(io::Error::other(error));
+        tasks.spawn(async move { (place, task.await.unwrap_or_else(failed)) });
     }
 
     /// Each stack.
@@ -229,11 +231,6 @@ fn added(all: Option<Summary>, one: Option<Summary>) -> Option<Summary> {
     }
 }
 
-/// An application of a single stack, as a task.
-pub(super) fn place_task(tasks: &mut JoinSet<Ended>, place: Place, serving: Serving) {
-    tasks.spawn(async move { (Some(place), serving.await) });
-}
-
 /// A single stack has a thread of its own, and its applications have not.
 fn start_alone(driver: Driver) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
@@ -249,26 +246,35 @@ fn start_alone(driver: Driver) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A shard's thread: applications and stack take turns on it.
-async fn shard(driver: Driver, serving: Vec<(Place, Serving)>, end: oneshot::Sender<io::Result<()>>) {
-    let driving = tokio::spawn(driver.run());
-    let mut tasks = JoinSet::new();
-    serving.into_iter().for_each(|(_, serving)| drop(tasks.spawn(serving)));
-    let mut result = Ok(());
-    while let Some(ended) = tasks.join_next().await {
-        result = ended.unwrap_or_else(|error| Err(io::Error::other(error))).map(drop);
-        if result.is_err() {
-            break;
+/// A shard has a thread on which applications and stack take turns.
+fn start_shard(index: usize, driver: Driver) -> anyhow::Result<Thread> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (stays, mut all_gone) = mpsc::channel(1);
+    let thread = Thread { runtime: runtime.handle().clone(), stays };
+    let work = async move {
+        // It is a task, so that what it fails with is told, and applications hear of it.
+        match tokio::spawn(driver.run()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the driver cannot wait on its device"),
+            Err(error) => tracing::error!(%error, "a shard has failed"),
         }
-    }
-    // The program may have ended without us.
-    let _ = end.send(result);
-    // Connections end in kind after the applications have.
-    match driving.await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::error!(%error, "the driver cannot wait on its device"),
-        Err(error) => tracing::error!(%error, "a shard has failed"),
-    }
+        while all_gone.recv().await.is_some() {}
+    };
+    std::thread::Builder::new()
+        .name(format!("shard-{index}"))
+        .spawn(move || {
+            runtime.block_on(work);
+            runtime.shutdown_background();
+        })
+        .context("cannot start a thread for a shard")?;
+    Ok(thread)
+}
+
+/// The faults of a stack are reported, if that is asked for.
+fn reported(run: &Run, builder: Builder) -> anyhow::Result<Builder> {
+    let Some(folder) = &run.reports else { return Ok(builder) };
+    let failed = || format!("{}: cannot write reports there", folder.display());
+    Ok(builder.report_to(Reporter::new(folder).with_context(failed)?))
 }
 
 fn builder(run: &Run, builder: Builder, module: &Module) -> Builder {

@@ -168,6 +168,9 @@ pub trait Device: Send {
     fn steer(&mut self, frame: Frame) -> Option<Frame> {
         Some(frame)
     }
+
+    /// Gives up the frames that have arrived and would be lost with it: those that others have brought, and that it holds in memory.
+    fn give_up(&mut self, _into: &mut Vec<Frame>) {}
 }
 
 impl<D: Device + ?Sized> Device for Box<D> {
@@ -197,5 +200,9 @@ impl<D: Device + ?Sized> Device for Box<D> {
 
     fn steer(&mut self, frame: Frame) -> Option<Frame> {
         (**self).steer(frame)
+    }
+
+    fn give_up(&mut self, into: &mut Vec<Frame>) {
+        (**self).give_up(into);
     }
 }

@@ -44,8 +44,13 @@ impl<W: Write> PcapWriter<W> {
         header.extend_from_slice(&SNAP_LENGTH.to_le_bytes());
         header.extend_from_slice(&LINK_TYPE.to_le_bytes());
         to.write_all(&header)?;
+        Ok(Self::behind(to, origin))
+    }
+
+    /// Goes on with a file that has been begun, with the same `origin`.
+    pub fn behind(to: W, origin: Time) -> Self {
         let record = Vec::with_capacity(16 + limits::DATAGRAM);
-        Ok(Self { to, origin, record, error: None, has_failed: false, written: 0, missed: 0 })
+        Self { to, origin, record, error: None, has_failed: false, written: 0, missed: 0 }
     }
 
     /// Writes a frame that passed at `now`, in nanoseconds.

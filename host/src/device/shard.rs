@@ -7,7 +7,7 @@
 //! forgets it after three seconds, and knows nothing of a new one. A stray crosses to its owner by a bounded ring; on the
 //! way of all other segments there is no lock, and no cache line that two shards write.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{Hash as _, Hasher as _};
 use std::io::{self, IoSlice};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -33,8 +33,38 @@ const RING: usize = 512;
 pub struct Plan {
     shards: usize,
     ephemeral: RangeInclusive<u16>,
-    /// Keyed, so that a stranger cannot aim all of his connections at one shard.
-    key: RandomState,
+    key: Key,
+}
+
+/// The key of the hash that shares out connections, so that a stranger cannot aim all of his at one shard. Where another process
+/// goes on with the same connections, it has to have the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Key(pub [u64; 2]);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key")
+    }
+}
+
+impl Key {
+    /// One that nobody knows.
+    ///
+    /// # Errors
+    /// What the system says to random bytes.
+    pub fn random() -> io::Result<Self> {
+        let [first, second, ..] = crate::net::random_seed()?;
+        Ok(Self([first, second]))
+    }
+
+    #[expect(deprecated, reason = "the one hash of std whose key can be chosen")]
+    fn hash(self, local: Endpoint, remote: Endpoint) -> u64 {
+        let mut hasher = std::hash::SipHasher::new_with_keys(self.0[0], self.0[1]);
+        for end in [local, remote] {
+            (end.address.high, end.address.low, end.port).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
 }
 
 impl Plan {
@@ -49,9 +79,8 @@ impl Plan {
         if self.ephemeral.contains(&local.port) {
             return usize::from(local.port) % self.shards;
         }
-        let words = |end: Endpoint| (end.address.high, end.address.low, end.port);
         // A hash is uniform in its upper half too, where the remainder is.
-        (self.key.hash_one((words(local), words(remote))) % self.shards as u64) as usize
+        (self.key.hash(local, remote) % self.shards as u64) as usize
     }
 }
 
@@ -83,11 +112,15 @@ pub struct Shard {
 }
 
 /// Makes shards of the queues of one interface: one stack each, with [`Builder::shard`](crate::net::Builder::shard).
-/// `ephemeral` are the ports that the modules choose from.
+/// `ephemeral` are the ports that the modules choose from, and `key` says which shard is whose else.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] for no queues or more than [`SHARDS`]; what the system says to an eventfd or epoll.
-pub fn shards(devices: Vec<Box<dyn Device>>, ephemeral: RangeInclusive<u16>) -> io::Result<Vec<Shard>> {
+pub fn shards(
+    devices: Vec<Box<dyn Device>>,
+    ephemeral: RangeInclusive<u16>,
+    key: Key,
+) -> io::Result<Vec<Shard>> {
     if devices.is_empty() || devices.len() > SHARDS {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -98,7 +131,7 @@ pub fn shards(devices: Vec<Box<dyn Device>>, ephemeral: RangeInclusive<u16>) -> 
         doors.push(Door { ring: sender, bell, has_rung: AtomicBool::new(false) });
         rings.push(ring);
     }
-    let plan = Plan { shards: devices.len(), ephemeral, key: RandomState::new() };
+    let plan = Plan { shards: devices.len(), ephemeral, key };
     let shared = Arc::new(Shared { plan, doors, strays: AtomicU64::new(0), lost: AtomicU64::new(0) });
     let made = devices.into_iter().zip(rings).enumerate().map(|(index, (device, ring))| {
         let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -195,6 +228,10 @@ impl Device for Shard {
         self.bring(owner, frame);
         None
     }
+
+    fn give_up(&mut self, into: &mut Vec<Frame>) {
+        into.extend(self.ring.try_iter());
+    }
 }
 
 impl std::fmt::Debug for Shard {
@@ -230,7 +267,7 @@ mod tests {
             frames.iter().for_each(|frame| assert!(queue.inject(frame, Offload::default())));
             Box::new(queue) as Box<dyn Device>
         });
-        shards(queues.into(), EPHEMERAL).unwrap()
+        shards(queues.into(), EPHEMERAL, Key([1, 2])).unwrap()
     }
 
     fn drain(shard: &mut Shard) -> Vec<Vec<u8>> {
@@ -318,7 +355,36 @@ mod tests {
     }
 
     #[test]
+    fn whoever_has_the_key_shares_out_alike() {
+        let flows: Vec<Vec<u8>> = (1000..1100).map(|port| segment(80, port)).collect();
+        let owners = |key: Key| -> Vec<usize> {
+            let queues =
+                (0..3).map(|_| Box::new(QueueDevice::new(Capabilities::plain(1500))) as Box<dyn Device>);
+            let mut shards = shards(queues.collect(), EPHEMERAL, key).unwrap();
+            let mut owner = |bytes: &[u8]| {
+                let frame = || Frame::from_bytes(bytes, Offload::default());
+                shards.iter_mut().position(|shard| shard.steer(frame()).is_some()).unwrap()
+            };
+            flows.iter().map(|flow| owner(flow)).collect()
+        };
+        let key = Key::random().unwrap();
+        assert_eq!(owners(key), owners(key));
+        assert_ne!(owners(key), owners(Key::random().unwrap()));
+    }
+
+    #[test]
+    fn what_others_have_brought_can_be_taken_along() {
+        let mut shards = three([&[segment(40_003, 443)], &[], &[]]);
+        assert_eq!(drain(&mut shards[0]), [[0; 0]; 0]);
+        let mut held = Vec::new();
+        shards[1].give_up(&mut held);
+        let held: Vec<Vec<u8>> = held.iter().map(|frame| frame.bytes.to_vec()).collect();
+        assert_eq!(held, [segment(40_003, 443)]);
+        assert!(drain(&mut shards[1]).is_empty());
+    }
+
+    #[test]
     fn there_is_a_bound_on_shards() {
-        assert!(shards(Vec::new(), EPHEMERAL).is_err());
+        assert!(shards(Vec::new(), EPHEMERAL, Key([1, 2])).is_err());
     }
 }

@@ -6,18 +6,20 @@
 //!
 //! - `wire`: how values are written and read;
 //! - `numbers`: ledgers and hold slots;
-//! - `bytes`: streams.
+//! - `bytes`: streams;
+//! - `frames`: what has arrived, and is not dealt with.
 //!
 //! The rest stands with what it is about: `stack/hand_over.rs`, `net/state/hand_over.rs`. Whoever writes and whoever reads are
 //! the same user's programs, so what is read is checked for sense, not held against an adversary: the module is.
 
 pub(crate) mod bytes;
+pub(crate) mod frames;
 pub(crate) mod numbers;
 pub(crate) mod wire;
 
 /// What a hand-over begins with.
 pub(crate) const MAGIC: [u8; 8] = *b"bulkhand";
 /// The format of what follows. Another order or width of anything is another format.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 /// Bytes that an application may leave with one of its sockets.
 pub const NOTE: usize = 1 << 20;

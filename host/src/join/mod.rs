@@ -234,11 +234,8 @@ impl Join {
             transmit::<PARTS>(header, payload, offload, device)?
         };
         let bytes = (layout.length + length) as u32;
-        if taken {
-            Ok(Joined { frames: 1, dropped: 0, bytes })
-        } else {
-            Ok(Joined { frames: 0, dropped: 1, bytes: 0 })
-        }
+        let (frames, dropped) = (u32::from(taken), u32::from(!taken));
+        Ok(Joined { frames, dropped, bytes: bytes * frames })
     }
 
     /// Segmentation in software.

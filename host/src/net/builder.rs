@@ -47,6 +47,7 @@ pub struct Builder {
     busy_poll: Duration,
     recording: bool,
     record_to: Option<Box<dyn Write + Send>>,
+    record_goes_on: bool,
     reporter: Option<Reporter>,
 }
 
@@ -74,6 +75,7 @@ impl Builder {
             busy_poll: Duration::ZERO,
             recording: true,
             record_to: None,
+            record_goes_on: false,
             reporter: None,
         }
     }
@@ -199,6 +201,15 @@ impl Builder {
     pub fn record_to(mut self, to: impl Write + Send + 'static) -> Self {
         self.record_to = Some(Box::new(to));
         self
+    }
+
+    /// Where the recording of a predecessor goes on, once this has [taken over](Self::take_over) from it: the same as
+    /// [`record_to`](Self::record_to), but for what stands at a recording's beginning. The predecessor's own must have written out
+    /// everything, and never writes its end.
+    #[must_use]
+    pub fn record_after(mut self, to: impl Write + Send + 'static) -> Self {
+        self.record_goes_on = true;
+        self.record_to(to)
     }
 
     /// Who writes a report of each fault of the first module.
@@ -381,7 +392,7 @@ fn boxed<E>(instance: Result<crate::placement::wasm::Wasm, E>) -> Result<Box<dyn
     instance.map(|instance| Box::new(instance) as Box<dyn Instance>)
 }
 
-pub(super) fn random_seed() -> io::Result<[u64; 4]> {
+pub(crate) fn random_seed() -> io::Result<[u64; 4]> {
     let mut bytes = [0; 32];
     let mut filled = 0;
     while filled < bytes.len() {

@@ -253,7 +253,7 @@ impl Net {
     /// # Errors
     /// Where the system has no random numbers.
     pub fn reseed(&self) -> std::io::Result<()> {
-        let seed = super::builder::random_seed()?;
+        let seed = super::random_seed()?;
         self.shared().call(|state, _| state.reseed(seed));
         Ok(())
     }

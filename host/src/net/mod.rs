@@ -54,6 +54,7 @@ mod timer;
 mod udp;
 
 pub use builder::Builder;
+pub(crate) use builder::random_seed;
 pub use driver::Driver;
 pub use end::NetError;
 pub use hand_over::{HandOver, Taken};

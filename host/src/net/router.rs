@@ -98,6 +98,25 @@ impl Router {
         if number == NOBODY { 0 } else { usize::from(number) }
     }
 
+    /// Frames that would be lost with the device wait here from now on. Gives all that waits.
+    pub(super) fn held(&mut self) -> impl Iterator<Item = &VecDeque<Frame>> {
+        let mut held = Vec::new();
+        self.device.give_up(&mut held);
+        self.bring(held);
+        self.queues.iter()
+    }
+
+    /// Frames that have arrived wait for their modules.
+    pub(super) fn bring(&mut self, frames: Vec<Frame>) {
+        for frame in frames {
+            // They have waited elsewhere already, within a bound.
+            let owner = self.owner(&frame);
+            if let Some(queue) = self.queues.get_mut(owner) {
+                queue.push_back(frame);
+            }
+        }
+    }
+
     fn queue(&mut self, number: usize, frame: Frame) {
         match self.queues.get_mut(number) {
             Some(queue) if queue.len() < ROUTED_FRAMES => queue.push_back(frame),

@@ -101,7 +101,12 @@ impl Stream {
     /// Begins a file.
     pub(super) fn new(mut to: Box<dyn Write + Send>, header: &Header) -> io::Result<Self> {
         to.write_all(&header.encode())?;
-        Ok(Self { to, has_failed: false, since_checkpoint: 0 })
+        Ok(Self::behind(to))
+    }
+
+    /// Goes on with a file that has a header.
+    pub(super) fn behind(to: Box<dyn Write + Send>) -> Self {
+        Self { to, has_failed: false, since_checkpoint: 0 }
     }
 
     /// Appends an entry. The first error ends the recording, and nothing else.

@@ -299,13 +299,11 @@ impl Recorder {
     }
 
     /// Streams to here from now on: what is in memory first.
-    fn stream_to(&mut self, to: Box<dyn Write + Send>) -> io::Result<()> {
-        let mut stream = Stream::new(to, &self.header)?;
+    fn stream_to(&mut self, mut stream: Stream) {
         if let Some(memory) = &self.memory {
             memory.append_to(&mut stream);
         }
         self.stream = Some(stream);
-        Ok(())
     }
 
     /// The recording in memory as it is now; `None` where there is none.
@@ -380,6 +378,20 @@ impl Stack {
     /// # Errors
     /// What writing the first bytes fails with, or how the module failed where its state had to be asked for.
     pub fn record_to(&mut self, to: Box<dyn Write + Send>) -> io::Result<()> {
+        let stream = Stream::new(to, &self.recorder.header)?;
+        self.record_into(stream)
+    }
+
+    /// The same, behind what a predecessor has recorded of the same connections: a fresh instance goes on from there.
+    ///
+    /// # Errors
+    /// How the module failed where its state had to be asked for.
+    #[cfg(feature = "net")]
+    pub(crate) fn record_after(&mut self, to: Box<dyn Write + Send>) -> io::Result<()> {
+        self.record_into(Stream::behind(to))
+    }
+
+    fn record_into(&mut self, stream: Stream) -> io::Result<()> {
         let is_whole = self.recorder.memory.as_ref().is_some_and(|memory| memory.contents().is_some());
         let base = if is_whole || self.recorder.steps == 0 {
             None
@@ -387,7 +399,7 @@ impl Stack {
             let state = Arc::new(self.saved().map_err(io::Error::other)?);
             Some(Base::State { now: self.now, config: self.config_of_load(), state })
         };
-        self.recorder.stream_to(to)?;
+        self.recorder.stream_to(stream);
         let base = match base {
             None if is_whole => return Ok(()),
             None => Base::Start(self.options().config.clone()),

@@ -12,7 +12,7 @@ fn replay(file: &Path, words: &[&str]) -> Output {
     program(None).arg("replay").arg(file).args(words).output().unwrap()
 }
 
-fn replayed(file: &Path, words: &[&str]) -> Value {
+pub(crate) fn replayed(file: &Path, words: &[&str]) -> Value {
     let output = replay(file, &[words, &["--json"]].concat());
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bulkhead_namespace::Namespace;
 use serde_json::Value;
 
+use super::recording::replayed;
 use super::server::{PROGRAM, Server, curl, is_gone, namespace, noise, program};
 
 const MIB: usize = 1 << 20;
@@ -75,8 +76,20 @@ fn end(server: Server, space: &Namespace, last: u64) -> Value {
     summary
 }
 
+/// What is left of it: the files, and what was done in all.
+struct Done {
+    space: Namespace,
+    summary: Value,
+    rounds: u64,
+}
+
 fn under_traffic(flags: &[&str]) {
-    let Some(space) = namespace() else { return };
+    if let Some(space) = namespace() {
+        under_traffic_in(space, flags);
+    }
+}
+
+fn under_traffic_in(space: Namespace, flags: &[&str]) -> Done {
     let bytes = noise(100 * MIB, 1);
     std::fs::write(space.folder().join("file"), &bytes).unwrap();
     let folder = space.folder().to_str().unwrap();
@@ -85,7 +98,7 @@ fn under_traffic(flags: &[&str]) {
     let words = ["http", folder, "echo", "forward", "81=10.77.0.2:7", "--control", &control];
     let server = Server::start(&space, &[&words[..], &["--metrics", "127.0.0.1:9177"], flags].concat());
     let copy = space.folder().join("copy");
-    let (mut last, mut carried) = (0, 0);
+    let (mut last, mut carried, mut rounds) = (0, 0, 0);
     std::thread::scope(|scope| {
         let download = scope.spawn(|| {
             let copy = copy.to_str().unwrap();
@@ -105,7 +118,6 @@ fn under_traffic(flags: &[&str]) {
             .into_iter()
             .collect();
         std::thread::sleep(Duration::from_millis(500));
-        let mut rounds = 0;
         while !download.is_finished() && rounds < 6 {
             let done = upgraded(&space, &[]);
             assert_eq!(done["version"], env!("CARGO_PKG_VERSION"));
@@ -127,6 +139,23 @@ fn under_traffic(flags: &[&str]) {
     // The echo that was talked to, and the one behind the forward.
     assert_eq!(applications[1]["bytes_in"], 16 * MIB, "{summary}");
     assert_eq!(applications.iter().map(|one| one["failed"].as_u64().unwrap()).sum::<u64>(), 0, "{summary}");
+    Done { space, summary, rounds }
+}
+
+/// Frames of a file of frames; each is whole, and none is older than the one before.
+fn frames(path: &Path) -> usize {
+    let bytes = std::fs::read(path).unwrap();
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    assert_eq!(word(0), 0xa1b2_3c4d);
+    let (mut at, mut count, mut last) = (24, 0, (0, 0));
+    while at < bytes.len() {
+        let (time, length) = ((word(at), word(at + 4)), word(at + 8) as usize);
+        assert!(time >= last && time.1 < 1_000_000_000, "frame {count}: {time:?} after {last:?}");
+        assert!(matches!(bytes[at + 16] >> 4, 4 | 6), "frame {count} is no datagram");
+        (at, count, last) = (at + 16 + length, count + 1, time);
+    }
+    assert_eq!(at, bytes.len(), "the last frame is whole");
+    count
 }
 
 #[test]
@@ -143,10 +172,46 @@ fn tun_upgrades_without_offload_and_without_the_sandbox() {
 
 #[test]
 #[ignore = "needs root"]
+fn tun_upgrades_of_shards_under_traffic() {
+    under_traffic(&["--shards", "3"]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn tun_recordings_and_files_of_frames_go_on_under_traffic() {
+    for shards in [1, 2] {
+        let Some(space) = namespace() else { return };
+        let [record, pcap] = ["run.rec", "wire.pcap"].map(|name| space.folder().join(name));
+        let [record, pcap] = [&record, &pcap].map(|path| path.to_str().unwrap());
+        let count = shards.to_string();
+        let done = under_traffic_in(space, &["--record", record, "--pcap", pcap, "--shards", &count]);
+        let name = |name: &str, shard: usize| {
+            let name = if shard == 0 { name.to_owned() } else { format!("{name}.{shard}") };
+            done.space.folder().join(name)
+        };
+        let mut steps = 0;
+        for shard in 0..shards {
+            let said = replayed(&name("run.rec", shard), &[]);
+            assert_eq!(said["end"], "complete", "{said}");
+            steps += said["steps"].as_u64().unwrap();
+            assert!(frames(&name("wire.pcap", shard)) > 100);
+        }
+        assert_eq!(
+            done.summary["steps"], steps,
+            "what was recorded is what was done, over {} processes",
+            done.rounds
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn tun_a_successor_that_fails_changes_nothing() {
     let Some(space) = namespace() else { return };
     let control = control(&space);
-    let server = Server::start(&space, &["echo", "--control", &control]);
+    let [record, pcap] = ["run.rec", "wire.pcap"].map(|name| space.folder().join(name));
+    let files = ["--record", record.to_str().unwrap(), "--pcap", pcap.to_str().unwrap()];
+    let server = Server::start(&space, &[&["echo", "--control", &control][..], &files].concat());
     let udp = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/guest-udp.wasm");
     let udp = udp.to_str().unwrap();
     // It says that it is ready, and is gone.
@@ -188,6 +253,43 @@ fn tun_a_successor_that_fails_changes_nothing() {
             end(server, &space, last["pid"].as_u64().unwrap());
         })
         .unwrap();
+    // None of those who failed has left anything in a file.
+    assert_eq!(replayed(&record, &[])["end"], "complete");
+    assert!(frames(&pcap) > 10);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn tun_shards_go_on_after_a_successor_has_failed() {
+    let Some(space) = namespace() else { return };
+    let control = control(&space);
+    let server = Server::start(&space, &["echo", "--control", &control, "--shards", "3"]);
+    let liar = r#"printf '\015\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000{"ready":"x"}' >&0; sleep 1"#;
+    let liar = script(&space, "liar", liar);
+    space
+        .inside(|| {
+            // Some for each shard.
+            let mut streams: Vec<TcpStream> =
+                (0..24).map(|_| TcpStream::connect("10.77.0.2:7").unwrap()).collect();
+            let mut echoed = |text: &[u8]| {
+                for stream in &mut streams {
+                    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+                    stream.write_all(text).unwrap();
+                    let mut back = vec![0; text.len()];
+                    stream.read_exact(&mut back).unwrap();
+                    assert_eq!(back, text);
+                }
+            };
+            echoed(b"before");
+            assert!(refused(&space, &[&liar]).contains("everything goes on"));
+            echoed(b"between");
+            let last = upgraded(&space, &[]);
+            assert_eq!(last["connections"], 24);
+            echoed(b"after");
+            drop(streams);
+            end(server, &space, last["pid"].as_u64().unwrap());
+        })
+        .unwrap();
 }
 
 #[test]
@@ -195,24 +297,17 @@ fn tun_a_successor_that_fails_changes_nothing() {
 fn tun_what_cannot_go_along_is_refused_before_anything_is_touched() {
     let Some(space) = namespace() else { return };
     let control = control(&space);
-    let file = space.folder().join("file");
-    let file = file.to_str().unwrap();
-    for (words, why) in [
-        (&["echo", "--record", file][..], "--record"),
-        (&["echo", "--pcap", file], "--pcap"),
-        (&["echo", "--shards", "2"], "--shards"),
-        (&["perf"], "perf:5201 is measuring over 1 connections"),
-    ] {
-        let server = Server::start(&space, &[words, &["--control", &control]].concat());
-        let measuring = space.inside(|| {
-            // The beginning of a cookie.
-            let stream = (words == ["perf"]).then(|| TcpStream::connect("10.77.0.2:5201").unwrap());
-            stream.inspect(|mut stream| stream.write_all(b"cookie").unwrap())
-        });
-        std::thread::sleep(Duration::from_millis(100));
-        let said = refused(&space, &[]);
-        assert!(said.contains(why) && said.contains("nothing has changed"), "{said}");
-        drop(measuring);
-        server.end();
-    }
+    let server = Server::start(&space, &["perf", "--control", &control]);
+    let measuring = space.inside(|| {
+        let mut stream = TcpStream::connect("10.77.0.2:5201").unwrap();
+        // The beginning of a cookie.
+        stream.write_all(b"cookie").unwrap();
+        stream
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    let said = refused(&space, &[]);
+    let why = "perf:5201 is measuring over 1 connections";
+    assert!(said.contains(why) && said.contains("nothing has changed"), "{said}");
+    drop(measuring);
+    server.end();
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::net::Ipv6Addr;
 
 use bulkhead::compare::{listen, listen_at};
-use bulkhead::device::shard::shards;
+use bulkhead::device::shard::{Key, shards};
 use bulkhead::device::{Device, OffloadTun, Tun, TunOptions};
 use bulkhead::net::Builder;
 use bulkhead::placement::native::Native;
@@ -78,7 +78,7 @@ fn sharded() -> anyhow::Result<()> {
     let another = TunOptions { name: "bench0".into(), multi_queue: true, ..TunOptions::default() };
     queues.push(Box::new(OffloadTun::open(&another)?));
     let mut threads = Vec::new();
-    for (index, shard) in (0..).zip(shards(queues, 32_768..=60_999)?) {
+    for (index, shard) in (0..).zip(shards(queues, 32_768..=60_999, Key::random()?)?) {
         let (net, driver) =
             addressed(Builder::new(shard))?.shard(index, COUNT).turns_in_calls(true).build()?;
         threads.push(std::thread::spawn(move || -> anyhow::Result<()> {

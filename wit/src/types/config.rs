@@ -1,6 +1,6 @@
 //! What a module says of itself, what it is started with, and how it accounts for a loaded state.
 
-use super::{Endpoint, Handle, Prefix};
+use super::{Address, Endpoint, Handle, Prefix};
 use crate::registry::service;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -82,6 +82,22 @@ pub struct Config {
     pub holds: u16,
     /// Settings of the instance, which are the defaults of its connections.
     pub settings: Vec<Setting>,
+}
+
+impl Config {
+    /// Whether what is sent to this address is for us.
+    #[must_use]
+    pub fn is_ours(&self, address: Address) -> bool {
+        self.any_address || self.addresses.iter().any(|prefix| prefix.address == address)
+    }
+
+    /// One of our addresses of the same version to reach `to` from, best one in the same network.
+    #[must_use]
+    pub fn source_for(&self, to: Address) -> Option<Address> {
+        let mut same = self.addresses.iter().filter(|prefix| prefix.address.is_v4() == to.is_v4());
+        let near = self.addresses.iter().find(|prefix| prefix.contains(to));
+        near.or_else(|| same.next()).map(|prefix| prefix.address)
+    }
 }
 
 /// How `load` accounts for a connection. Each number must equal the host's own, or the swap is refused.

@@ -329,6 +329,16 @@ pub struct Inputs<'a> {
     pub calls: &'a [Call],
 }
 
+impl<'a> Inputs<'a> {
+    /// The header of a segment, which the host has put among the others.
+    #[inline]
+    #[must_use]
+    pub fn header(&self, segment: &Segment) -> Option<&'a [u8]> {
+        let from = segment.header as usize;
+        self.headers.get(from..from.checked_add(usize::from(segment.header_length))?)
+    }
+}
+
 /// The inputs of one step, owned; its vectors are reused from step to step.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Batch {

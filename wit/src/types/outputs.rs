@@ -272,6 +272,15 @@ impl Default for Outputs {
 }
 
 impl Outputs {
+    /// Sends the header that was appended from `header` on, places in [`headers`](Self::headers) both: its transport header begins
+    /// at `transport`, and behind it comes what `payload` says of one.
+    #[inline]
+    pub fn send(&mut self, header: usize, transport: usize, payload: Send) {
+        let header_length = (self.headers.len() - header) as u16;
+        let transport = (transport - header) as u16;
+        self.sends.push(Send { header: header as u32, header_length, transport, ..payload });
+    }
+
     /// Empties the lists, keeps their memory, and sets the deadline to never.
     pub fn clear(&mut self) {
         self.deadline = NEVER;

@@ -91,7 +91,7 @@ impl Smoltcp {
             return Err(reason::EXHAUSTED);
         }
         if local.address.is_unspecified() {
-            local.address = self.source_for(remote.address).ok_or(reason::NOT_AVAILABLE)?;
+            local.address = self.config.source_for(remote.address).ok_or(reason::NOT_AVAILABLE)?;
         } else if !self.is_ours(local.address) || local.address.is_v4() != remote.address.is_v4() {
             return Err(reason::NOT_AVAILABLE);
         }
@@ -114,12 +114,6 @@ impl Smoltcp {
             step.outputs.events.push(Event::Choosing(Choosing { connection: open.connection, local }));
         }
         Ok(())
-    }
-
-    /// One of our addresses of the same version, best one in the same network.
-    fn source_for(&self, to: Address) -> Option<Address> {
-        let ours = || self.config.addresses.iter().filter(|prefix| prefix.address.is_v4() == to.is_v4());
-        ours().find(|prefix| prefix.contains(to)).or_else(|| ours().next()).map(|prefix| prefix.address)
     }
 
     /// A port of the ephemeral range and of this shard's class that is free for this peer.

@@ -280,9 +280,7 @@ impl Module for Smoltcp {
             }
         }
         for (index, segment) in (0..).zip(inputs.segments) {
-            let from = segment.header as usize;
-            let header = inputs.headers.get(from..from + usize::from(segment.header_length));
-            self.segment((index, segment), header.unwrap_or_default(), &mut step);
+            self.segment((index, segment), inputs.header(segment).unwrap_or_default(), &mut step);
         }
         self.expire(inputs.now, &mut step);
         self.leave(&mut step);

@@ -5,11 +5,9 @@ use crate::wire::{ACK, FIN, Header, RST, SYN, Step};
 use bulkhead_wit::registry::reason;
 use bulkhead_wit::{Event, Finished, NEVER, Place, Source, Target, limits};
 
-/// Says whether this segment has completed the handshake of a stranger.
-pub(crate) fn arrive(one: &mut Connection, header: &Header, step: &mut Step<'_>) -> bool {
+pub(crate) fn arrive(one: &mut Connection, header: &Header, step: &mut Step<'_>) {
     if one.state == State::SynSent {
-        answer_to_syn(one, header, step);
-        return false;
+        return answer_to_syn(one, header, step);
     }
     // First, the sequence number: something of the segment lies in the window, or it is an old one.
     let begin = one.theirs(header.sequence);
@@ -24,7 +22,7 @@ pub(crate) fn arrive(one: &mut Connection, header: &Header, step: &mut Step<'_>)
         } else if is_acceptable {
             one.owes_acknowledgement = true;
         }
-        return false;
+        return;
     }
     // Fourth, SYN: the peer has begun anew, or repeats itself; it is told where we are (RFC 5961 4). A handshake ends in order.
     let is_handshake = one.state == State::SynReceived;
@@ -34,34 +32,31 @@ pub(crate) fn arrive(one: &mut Connection, header: &Header, step: &mut Step<'_>)
         if header.has(SYN) && !header.has(ACK) && is_handshake {
             one.go_back();
         }
-        return false;
+        return;
     }
     // Fifth, ACK.
     if !header.has(ACK) {
-        return false;
+        return;
     }
     let acknowledges = one.ours(header.acknowledgement);
-    let is_beyond = acknowledges > one.highest as i64;
-    if is_handshake && (acknowledges < 1 || is_beyond) {
-        header.refuse(step);
-        return false;
+    if is_handshake && !(1..=one.highest as i64).contains(&acknowledges) {
+        return header.refuse(step);
     }
-    if is_beyond {
+    if acknowledges > one.highest as i64 {
         one.owes_acknowledgement = true;
-        return false;
+        return;
     }
     if is_handshake {
         one.establish(header.number, step);
     }
     acknowledge(one, header, acknowledges, step);
-    // Seventh and eighth, text and FIN; the host has to know the connection before.
-    if is_handshake && !one.is_known {
-        // What came with the last segment of the handshake comes again.
+    // Seventh and eighth, text and FIN.
+    if one.is_known() {
+        text(one, header, begin, step);
+    } else {
+        // The host has to know the connection before: what came with the end of the handshake comes again.
         one.owes_acknowledgement |= length > 0;
-        return true;
     }
-    text(one, header, begin, step);
-    false
 }
 
 /// RFC 9293 3.10.7.3.
@@ -137,9 +132,6 @@ fn text(one: &mut Connection, header: &Header, begin: i64, step: &mut Step<'_>) 
     if fresh > 0 {
         if one.is_closed() {
             return one.reset(reason::DATA_AFTER_CLOSE, step);
-        }
-        if step.outputs.places.len() >= limits::PLACES {
-            return;
         }
         step.outputs.places.push(Place {
             of: one.handle.0,

@@ -37,9 +37,8 @@ const SUPER: u64 = 60_000;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Connection {
+    /// How the host knows it; [`Handle::INSTANCE`] before it was accepted, and after the host was told that it is over.
     pub(crate) handle: Handle,
-    /// The host knows it: it was accepted or asked for, and has not been told to be over.
-    pub(crate) is_known: bool,
     pub(crate) listener: u32,
     pub(crate) local: Endpoint,
     pub(crate) remote: Endpoint,
@@ -94,6 +93,18 @@ pub(crate) struct Connection {
     pub(crate) told: (u64, u64),
 }
 
+bulkhead_wit::kept! {
+    enum State {
+        SynSent SynReceived Established FinWait1 FinWait2 CloseWait Closing LastAck TimeWait Closed
+    }
+    struct Connection {
+        handle listener local remote state why
+        iss acknowledged next highest written is_finished window_end mss own_mss acknowledged_by
+        congestion_window threshold duplicates rto round_trip variation timed timed_at tries timer
+        irs expected limit consumed announced is_ended owes_acknowledgement linger told
+    }
+}
+
 impl Connection {
     pub(crate) fn new(state: State, (local, remote): (Endpoint, Endpoint), iss: u32, mtu: u32) -> Self {
         let mss = u64::from(mtu) - if local.address.is_v4() { 40 } else { 60 };
@@ -145,6 +156,15 @@ impl Connection {
 
     // ---- towards the host
 
+    pub(crate) fn is_known(&self) -> bool {
+        self.handle != Handle::INSTANCE
+    }
+
+    /// A stranger's, whose handshake is not complete.
+    pub(crate) fn is_embryo(&self) -> bool {
+        self.state == State::SynReceived && !self.is_known()
+    }
+
     pub(crate) fn opening(&self, segment: u32) -> Opening {
         Opening {
             listener: self.listener,
@@ -195,7 +215,7 @@ impl Connection {
     /// The handshake is complete.
     pub(crate) fn establish(&mut self, segment: u32, step: &mut Step<'_>) {
         self.state = State::Established;
-        if self.is_known {
+        if self.is_known() {
             step.outputs.events.push(Event::Opened(self.opening(segment)));
         }
         if self.is_finished {
@@ -213,9 +233,9 @@ impl Connection {
         };
     }
 
-    /// Ends at once, and tells the peer if it may know of the connection. A reset that finds no room is one that was lost.
+    /// Ends at once, and tells the peer if it may know of the connection.
     pub(crate) fn reset(&mut self, why: u16, step: &mut Step<'_>) {
-        if !self.is_over() && self.state != State::SynSent && step.left().is_some() {
+        if !self.is_over() && self.state != State::SynSent {
             step.send(&self.header(RST), Send::default());
         }
         self.gone(why);
@@ -249,10 +269,8 @@ impl Connection {
         if is_lost || self.patience() <= step.now {
             return self.reset(reason::ABORTED, step);
         }
-        if self.timer > step.now {
-            return;
-        }
         match self.state {
+            _ if self.timer > step.now => {}
             State::TimeWait => self.gone(self.why),
             State::FinWait2 => self.gone(reason::LINGER),
             _ if self.tries == TRIES => self.reset(reason::TIMED_OUT, step),
@@ -315,14 +333,12 @@ impl Connection {
             }
             self.send_one(cut, end > self.next + cut && cut == length, step);
         }
-        let is_timed = !self.is_over() && self.state != State::FinWait2;
-        if !is_timed {
-            return false;
-        }
-        if self.next == self.acknowledged && self.wants() == self.next {
-            self.timer = NEVER;
-        } else if self.timer == NEVER {
-            self.timer = step.now.saturating_add(self.rto);
+        match self.state {
+            // Here the timer says how long we wait for the peer.
+            State::FinWait2 | State::TimeWait | State::Closed => {}
+            _ if self.next == self.acknowledged && self.wants() == self.next => self.timer = NEVER,
+            _ if self.timer == NEVER => self.timer = step.now.saturating_add(self.rto),
+            _ => {}
         }
         false
     }

@@ -1,11 +1,10 @@
-//! A small TCP, some 940 lines of code, to learn TCP and the contract from. It opens, moves bytes, loses some and sends them again,
+//! A small TCP, less than 800 lines of code, to learn TCP and the contract from. It opens, moves bytes, loses some and sends them again,
 //! closes and resets, over both versions of IP. Read it in this order:
 //!
 //! - `wire`: headers, which is all of a segment that a module ever sees;
 //! - `connection`: the two streams of a connection as numbers, and when what is sent;
 //! - `arrive`: what a segment does to them (RFC 9293 3.10.7);
-//! - this file: the contract ([`Module`]): whose a segment is, and what the host asks for;
-//! - `save`: the whole state as bytes, so that another instance can go on.
+//! - this file: the contract ([`Module`]): whose a segment is, and what the host asks for.
 //!
 //! What is missing, and what `guest-tcp/core` has: segments that come out of order are dropped and come again (no reassembly, no
 //! SACK); no window scaling, no timestamps, no path MTU discovery, no Nagle, no keepalive, no SYN cookies; Reno without
@@ -17,15 +16,14 @@ extern crate alloc;
 
 mod arrive;
 mod connection;
-mod save;
 mod wire;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use bulkhead_wit::registry::{protocol, reason, service};
 use bulkhead_wit::{
-    Address, Call, Choosing, Config, Description, Endpoint, Event, Failed, Handle, Info, Inputs, Kind,
-    Listen, Mark, Module, Open, Outputs, Reason, Service, Summary, Time, limits,
+    Call, Choosing, Config, Description, Endpoint, Event, Failed, Handle, Info, Inputs, Kind, Listen, Mark,
+    Module, Open, Outputs, Reason, Room, Service, Summary, Time, kept, limits,
 };
 use connection::{Connection, State};
 use wire::{ACK, Header, RST, SYN, Step};
@@ -34,7 +32,7 @@ use wire::{ACK, Header, RST, SYN, Step};
 #[derive(Clone, Debug, Default)]
 pub struct Tcp {
     config: Config,
-    /// Where all randomness comes from.
+    /// Where all randomness comes from: the first word of the seed.
     secret: u64,
     /// Listeners, each with the connections that it has given away.
     listeners: Vec<(Listen, u64)>,
@@ -43,21 +41,19 @@ pub struct Tcp {
     numbered: u32,
 }
 
+// What another instance needs to go on.
+kept! {
+    struct Tcp { secret numbered listeners connections }
+}
+
+/// The number of this format, and what a state begins with.
+const FORMAT: u32 = 2;
+const MAGIC: u64 = u64::from_le_bytes(*b"tinytcp\x03");
+
 impl Tcp {
-    /// A module that has not been started.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    fn is_ours(&self, address: Address) -> bool {
-        self.config.any_address || self.config.addresses.iter().any(|prefix| prefix.address == address)
-    }
-
     /// The connection that the host knows by this handle.
     fn find(&mut self, handle: Handle) -> Result<&mut Connection, u16> {
-        let mut known = self.connections.iter_mut().filter(|one| one.is_known);
-        known.find(|one| one.handle == handle).ok_or(reason::UNKNOWN)
+        self.connections.iter_mut().find(|one| one.handle == handle).ok_or(reason::UNKNOWN)
     }
 
     /// Where the connection with these ends is.
@@ -87,7 +83,7 @@ impl Tcp {
     fn call(&mut self, call: &Call, step: &mut Step<'_>) -> Result<(), u16> {
         match call {
             Call::Configure(config) => self.config = config.clone(),
-            Call::Reseed(seed) => self.secret = secret(*seed),
+            Call::Reseed(seed) => self.secret = seed.0,
             Call::Listen(listen) => {
                 if self.listeners.iter().any(|(other, _)| other.local == listen.local) {
                     return Err(reason::IN_USE);
@@ -101,10 +97,8 @@ impl Tcp {
             Call::Unlisten(number) => {
                 let at = self.listeners.iter().position(|(one, _)| one.listener == *number);
                 self.listeners.remove(at.ok_or(reason::UNKNOWN)?);
-                let embryos = self.connections.iter_mut().filter(|one| one.handle == Handle::INSTANCE);
-                embryos
-                    .filter(|one| one.listener == *number)
-                    .for_each(|one| one.reset(reason::ABORTED, step));
+                let is_own = |one: &&mut Connection| one.is_embryo() && one.listener == *number;
+                self.connections.iter_mut().filter(is_own).for_each(|one| one.reset(reason::ABORTED, step));
             }
             Call::Open(open) => return self.open(open, step),
             Call::Shutdown(handle) => self.find(*handle)?.finish(),
@@ -127,11 +121,9 @@ impl Tcp {
     fn open(&mut self, open: &Open, step: &mut Step<'_>) -> Result<(), u16> {
         let (mut local, remote) = (open.local, open.remote);
         if local.address.is_unspecified() {
-            let mut ours = self.config.addresses.iter().map(|prefix| prefix.address);
-            let same = ours.find(|address| address.is_v4() == remote.address.is_v4());
-            local.address = same.ok_or(reason::NOT_AVAILABLE)?;
+            local.address = self.config.source_for(remote.address).ok_or(reason::NOT_AVAILABLE)?;
         }
-        if local.address.is_v4() != remote.address.is_v4() || !self.is_ours(local.address) {
+        if local.address.is_v4() != remote.address.is_v4() || !self.config.is_ours(local.address) {
             return Err(reason::NOT_AVAILABLE);
         }
         if local.port == 0 {
@@ -148,8 +140,7 @@ impl Tcp {
         if self.connections.len() >= self.config.connections as usize {
             return Err(reason::EXHAUSTED);
         }
-        let one = self.begin(State::SynSent, (local, remote), open.receive_first, step.now);
-        (one.handle, one.is_known) = (open.connection, true);
+        self.begin(State::SynSent, (local, remote), open.receive_first, step.now).handle = open.connection;
         if local != open.local {
             step.outputs.events.push(Event::Choosing(Choosing { connection: open.connection, local }));
         }
@@ -166,7 +157,7 @@ impl Tcp {
     // ---- segments
 
     fn segment(&mut self, header: &Header, step: &mut Step<'_>) {
-        if !self.is_ours(header.local.address) || !header.remote.address.is_unicast() {
+        if !self.config.is_ours(header.local.address) || !header.remote.address.is_unicast() {
             return;
         }
         let is_syn = header.flags & (SYN | ACK | RST) == SYN;
@@ -175,7 +166,8 @@ impl Tcp {
             // A new SYN to an old end in TIME-WAIT (RFC 9293 3.6.1) begins anew; everything else is the connection's.
             let is_new = is_syn && one.theirs(header.sequence) >= one.expected as i64;
             if !is_new || one.state != State::TimeWait {
-                if arrive::arrive(one, header, step) {
+                arrive::arrive(one, header, step);
+                if one.state == State::Established && !one.is_known() {
                     self.accept(at, header.number, step.outputs);
                 }
                 return;
@@ -198,7 +190,7 @@ impl Tcp {
         let Some((listen, accepted)) = self.listeners.iter().find(listens) else {
             return false;
         };
-        let embryos = self.connections.iter().filter(|one| one.handle == Handle::INSTANCE);
+        let embryos = self.connections.iter().filter(|one| one.is_embryo());
         let own = embryos.clone().filter(|one| one.listener == listen.listener).count() as u64;
         let is_full = embryos.count() >= self.config.embryos as usize
             || self.connections.len() >= self.config.connections as usize
@@ -217,12 +209,10 @@ impl Tcp {
     fn accept(&mut self, at: usize, segment: u32, outputs: &mut Outputs) {
         let number = self.number();
         let one = &mut self.connections[at];
-        (one.handle, one.is_known) = (number, true);
+        one.handle = number;
         outputs.events.push(Event::Accepted(one.opening(segment)));
-        let mut listeners = self.listeners.iter_mut();
-        if let Some((_, accepted)) = listeners.find(|(own, _)| own.listener == one.listener) {
-            *accepted += 1;
-        }
+        let own = self.listeners.iter_mut().filter(|(listen, _)| listen.listener == one.listener);
+        own.for_each(|(_, accepted)| *accepted += 1);
     }
 
     // ---- the end of a step
@@ -234,19 +224,19 @@ impl Tcp {
             step.outputs.unfinished |= one.send(step);
             let (connection, outputs) = (one.handle, &mut *step.outputs);
             let told = (one.exposed(), one.acknowledged());
-            if one.is_known && told != one.told {
+            if one.is_known() && told != one.told {
                 one.told = told;
                 let (exposed, acknowledged) = told;
                 let by = one.acknowledged_by;
                 outputs.marks.push(Mark { connection, exposed, acknowledged, by, ..Mark::default() });
             }
-            if one.is_known && one.is_over() {
-                one.is_known = false;
+            if one.is_known() && one.is_over() {
+                one.handle = Handle::INSTANCE;
                 outputs.events.push(Event::Closed(Reason { connection, reason: one.why, value: 0 }));
             }
             if one.deadline() < outputs.deadline {
                 outputs.deadline = one.deadline();
-                outputs.deadline_of = if one.is_known { connection } else { Handle::INSTANCE };
+                outputs.deadline_of = one.handle;
             }
         }
         self.connections.retain(|one| one.state != State::Closed);
@@ -263,10 +253,6 @@ fn mixed(number: u64) -> u64 {
     number ^ number >> 31
 }
 
-fn secret(seed: (u64, u64, u64, u64)) -> u64 {
-    [seed.0, seed.1, seed.2, seed.3].iter().fold(0, |hash, word| mixed(hash ^ word))
-}
-
 impl Module for Tcp {
     fn describe(&self) -> Description {
         let tcp = Service { kind: service::IP_PROTOCOL, value: u16::from(protocol::TCP) };
@@ -276,18 +262,19 @@ impl Module for Tcp {
             serves: [tcp].into(),
             sends: [tcp].into(),
             bytes_per_connection: size_of::<Connection>() as u32,
-            state_format: save::FORMAT,
+            state_format: FORMAT,
             settings: Vec::new(),
         }
     }
 
     fn start(&mut self, config: &Config) -> Result<(), String> {
-        *self = Self { config: config.clone(), secret: secret(config.seed), ..Self::default() };
+        *self = Self { config: config.clone(), secret: config.seed.0, ..Self::default() };
         Ok(())
     }
 
     fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) {
-        let mut step = Step { now: inputs.now, room: inputs.room, outputs };
+        let room = Room { sends: inputs.room.sends.min(limits::SENDS as u32), ..inputs.room };
+        let mut step = Step { now: inputs.now, room, outputs };
         for (number, call) in (0..).zip(inputs.calls) {
             if let Err(reason) = self.call(call, &mut step) {
                 step.outputs.events.push(Event::Failed(Failed { call: number, reason }));
@@ -299,10 +286,8 @@ impl Module for Tcp {
             }
         }
         for (number, segment) in (0..).zip(inputs.segments) {
-            let begin = segment.header as usize;
-            let bytes = inputs.headers.get(begin..begin + usize::from(segment.header_length));
             let is_tcp = segment.kind == Kind::Whole && segment.protocol == protocol::TCP;
-            let bytes = bytes.filter(|_| is_tcp);
+            let bytes = inputs.header(segment).filter(|_| is_tcp);
             if let Some(header) = bytes.and_then(|bytes| Header::parse(number, bytes, segment)) {
                 self.segment(&header, &mut step);
             }
@@ -311,11 +296,14 @@ impl Module for Tcp {
     }
 
     fn save(&self) -> Vec<u8> {
-        save::save(self)
+        kept::save(MAGIC, &mut self.clone())
     }
 
     fn load(&mut self, config: &Config, _: Time, state: &[u8]) -> Result<Vec<Summary>, String> {
-        *self = save::load(config, state).ok_or_else(|| String::from("this is no state of tiny-tcp's"))?;
-        Ok(self.connections.iter().filter(|one| one.is_known).map(Connection::summary).collect())
+        *self = Self { config: config.clone(), ..Self::default() };
+        if !kept::load(MAGIC, state, self) {
+            return Err(String::from("this is no state of tiny-tcp's"));
+        }
+        Ok(self.connections.iter().filter(|one| one.is_known()).map(Connection::summary).collect())
     }
 }

@@ -1,8 +1,9 @@
 //! Headers: what a segment says, and how one is written. Lengths and checksums are the host's to fill in.
 
 use alloc::vec::Vec;
+use bulkhead_wit::ip::{Ip, u16_at, u32_at};
 use bulkhead_wit::registry::protocol;
-use bulkhead_wit::{Address, Endpoint, Outputs, Room, Segment, Send, Time, limits};
+use bulkhead_wit::{Endpoint, Outputs, Room, Segment, Send, Time, limits};
 
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
@@ -14,6 +15,7 @@ pub(crate) const ACK: u8 = 16;
 const MSS_DEFAULT: u16 = 536;
 /// Bytes of both headers, with the one option of a SYN, at most.
 const HEADERS: u32 = 40 + 24;
+const _: () = assert!(HEADERS as usize * limits::SENDS <= limits::HEADER_BYTES);
 
 /// What a step works with: the time, what may still be sent, and what comes of it.
 pub(crate) struct Step<'a> {
@@ -25,28 +27,24 @@ pub(crate) struct Step<'a> {
 impl Step<'_> {
     /// Payload bytes that one more send may have, if there may be one.
     pub(crate) fn left(&self) -> Option<u32> {
-        let (sends, headers) = (self.outputs.sends.len(), self.outputs.headers.len());
-        let fits = self.room.sends > 0
-            && sends < limits::SENDS
-            && headers + HEADERS as usize <= limits::HEADER_BYTES;
-        if fits { self.room.bytes.checked_sub(HEADERS) } else { None }
+        if self.room.sends > 0 { self.room.bytes.checked_sub(HEADERS) } else { None }
     }
 
-    /// Sends a segment with this payload, for which there is room.
+    /// Sends a segment with this payload. One that finds no room is one that was lost: so much for a reset, whatever else is sent
+    /// comes after a look at what is [left](Self::left).
     pub(crate) fn send(&mut self, header: &Header, payload: Send) {
+        if self.left().is_none() {
+            return;
+        }
         self.room.sends -= 1;
         self.room.bytes = self.room.bytes.saturating_sub(HEADERS + payload.length);
+        let (source, destination) = (header.local.address, header.remote.address);
         let to = &mut self.outputs.headers;
         let begin = to.len();
-        network(header.local.address, header.remote.address, to);
+        Ip { source, destination, ttl: 64, traffic_class: 0 }.build(protocol::TCP, true, to);
         let transport = to.len();
         header.write(to);
-        self.outputs.sends.push(Send {
-            header: begin as u32,
-            header_length: (to.len() - begin) as u16,
-            transport: (transport - begin) as u16,
-            ..payload
-        });
+        self.outputs.send(begin, transport, payload);
     }
 }
 
@@ -66,24 +64,17 @@ pub(crate) struct Header {
     pub(crate) payload: u32,
 }
 
-fn bytes<const N: usize>(header: &[u8], at: usize) -> Option<[u8; N]> {
-    header.get(at..)?.first_chunk().copied()
-}
-
 impl Header {
     pub(crate) fn parse(number: u32, header: &[u8], segment: &Segment) -> Option<Self> {
-        let (source, destination) = match header.first()? >> 4 {
-            4 => (Address::from_v4(bytes(header, 12)?), Address::from_v4(bytes(header, 16)?)),
-            _ => (Address::from_v6(bytes(header, 8)?), Address::from_v6(bytes(header, 24)?)),
-        };
+        let Ip { source, destination, .. } = Ip::parse(header)?;
         let tcp = header.get(usize::from(segment.transport)..)?;
         Some(Self {
-            local: Endpoint::new(destination, u16::from_be_bytes(bytes(tcp, 2)?)),
-            remote: Endpoint::new(source, u16::from_be_bytes(bytes(tcp, 0)?)),
-            sequence: u32::from_be_bytes(bytes(tcp, 4)?),
-            acknowledgement: u32::from_be_bytes(bytes(tcp, 8)?),
+            local: Endpoint::new(destination, u16_at(tcp, 2)?),
+            remote: Endpoint::new(source, u16_at(tcp, 0)?),
+            sequence: u32_at(tcp, 4)?,
+            acknowledgement: u32_at(tcp, 8)?,
             flags: *tcp.get(13)?,
-            window: u16::from_be_bytes(bytes(tcp, 14)?),
+            window: u16_at(tcp, 14)?,
             mss: mss(tcp.get(20..)?).unwrap_or(MSS_DEFAULT),
             number,
             payload: segment.payload,
@@ -100,23 +91,18 @@ impl Header {
     }
 
     fn write(&self, to: &mut Vec<u8>) {
-        to.extend_from_slice(&self.local.port.to_be_bytes());
-        to.extend_from_slice(&self.remote.port.to_be_bytes());
-        to.extend_from_slice(&self.sequence.to_be_bytes());
-        to.extend_from_slice(&self.acknowledgement.to_be_bytes());
-        let words = if self.mss > 0 { 6 } else { 5 };
-        to.extend_from_slice(&[words << 4, self.flags]);
-        to.extend_from_slice(&self.window.to_be_bytes());
-        to.extend_from_slice(&[0; 4]);
-        if self.mss > 0 {
-            to.extend_from_slice(&[2, 4]);
-            to.extend_from_slice(&self.mss.to_be_bytes());
-        }
+        // Words of 32 bits, as in RFC 9293 3.1; the fifth is checksum and urgent pointer, and the sixth the option of a SYN.
+        let count = if self.mss > 0 { 6 } else { 5 };
+        let ports = u32::from(self.local.port) << 16 | u32::from(self.remote.port);
+        let control = count << 28 | u32::from(self.flags) << 16 | u32::from(self.window);
+        let option = 0x0204 << 16 | u32::from(self.mss);
+        let words = [ports, self.sequence, self.acknowledgement, control, 0, option];
+        to.extend(words.into_iter().take(count as usize).flat_map(u32::to_be_bytes));
     }
 
     /// A reset for a segment that is nobody's (RFC 9293 3.10.7.1).
     pub(crate) fn refuse(&self, step: &mut Step<'_>) {
-        if self.has(RST) || step.left().is_none() {
+        if self.has(RST) {
             return;
         }
         let (sequence, acknowledgement, flags) = if self.has(ACK) {
@@ -139,16 +125,5 @@ fn mss(mut options: &[u8]) -> Option<u16> {
             [0, ..] | [] | [_] => return None,
             [_, length, ..] => options = options.get(usize::from(*length).max(2)..)?,
         }
-    }
-}
-
-/// A network header: a hop limit of 64, not to be cut into fragments.
-fn network(source: Address, destination: Address, to: &mut Vec<u8>) {
-    if let (Some(source), Some(destination)) = (source.v4(), destination.v4()) {
-        to.extend_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol::TCP, 0, 0]);
-        to.extend_from_slice(&[source, destination].concat());
-    } else {
-        to.extend_from_slice(&[0x60, 0, 0, 0, 0, 0, protocol::TCP, 64]);
-        to.extend_from_slice(&[source.octets(), destination.octets()].concat());
     }
 }

@@ -15,7 +15,7 @@ const SEQUENCE: std::ops::Range<usize> = 24..28;
 fn started(end: Endpoint) -> Tcp {
     let addresses = vec![Prefix { address: end.address, length: 24 }];
     let limits = Config { connections: 8, embryos: 8, ..Config::default() };
-    let mut tcp = Tcp::new();
+    let mut tcp = Tcp::default();
     tcp.start(&Config { addresses, mtu: 1500, ports_first: 1, ports_last: 9, shards: 1, ..limits }).unwrap();
     tcp
 }

@@ -26,8 +26,9 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::arguments::{Run, Upgrade};
+use super::capture::Capture;
 use super::control::ask_within;
-use super::ready::{Place, Resting};
+use super::ready::{Place, Ready, Resting};
 use super::report::{bytes, print};
 use super::running::Running;
 use channel::{Channel, Message};
@@ -77,16 +78,8 @@ pub(super) fn upgrade(upgrade: &Upgrade) -> anyhow::Result<ExitCode> {
 }
 
 /// What cannot be handed on, while nothing is touched.
-fn refused(run: &Run, running: &Running) -> anyhow::Result<()> {
-    let file = |option: &str| format!("{option}: the file cannot go on in another process");
-    let shards = "--shards: which shard a connection belongs to is known to this process alone";
-    let reasons = [
-        run.pcap.is_some().then(|| file("--pcap")),
-        run.record.is_some().then(|| file("--record")),
-        (run.shards > 1).then(|| shards.to_owned()),
-    ];
-    let held = running.ready.iter().filter_map(|ready| ready.holds());
-    match reasons.into_iter().flatten().chain(held).next() {
+fn refused(running: &Running) -> anyhow::Result<()> {
+    match running.ready.iter().find_map(Ready::holds) {
         Some(reason) => bail!("not upgraded, nothing has changed: {reason}"),
         None => Ok(()),
     }
@@ -101,7 +94,7 @@ pub(super) async fn hand_over(
     running: &mut Running,
     program: Option<PathBuf>,
 ) -> anyhow::Result<Value> {
-    refused(run, running)?;
+    refused(running)?;
     let program = program.map_or_else(|| run.program.clone().context("this program has no file"), Ok)?;
     let greeting = successor::greeting(running)?;
     let words = words_of_successor(&run.words);
@@ -121,6 +114,8 @@ pub(super) async fn hand_over(
             return Err(error).context("not upgraded, everything goes on");
         }
     };
+    // Nothing more comes into them here, and the successor goes on behind it.
+    running.files().for_each(Capture::write_out);
     resting.into_iter().for_each(|(place, resting)| packer.add(place, resting));
     let (packed, handing) = packer.finish();
     let counts = json!(successor::counts(&running.ready));
@@ -135,6 +130,7 @@ pub(super) async fn hand_over(
             return Err(error.context("not upgraded, everything goes on"));
         }
     };
+    running.files().for_each(Capture::leave);
     handing.into_iter().for_each(HandOver::complete);
     let pid = successor.go();
     let pause = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -157,7 +153,7 @@ async fn stand_still(running: &mut Running) -> anyhow::Result<Vec<(Place, Restin
     let all = async {
         while let Some(ended) = running.tasks.join_next().await {
             match ended.context("an application failed")? {
-                (Some(place), Ok(Some(resting))) => standing.push((place, resting)),
+                (place, Ok(Some(resting))) => standing.push((place, resting)),
                 (_, Ok(_)) => bail!("an application has ended by itself"),
                 (_, Err(error)) => return Err(error.into()),
             }

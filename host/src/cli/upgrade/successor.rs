@@ -3,23 +3,25 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use bulkhead::device::adopted::inherited;
+use bulkhead::device::adopted;
+use bulkhead::device::shard::Key;
 use serde_json::{Value, json};
 
 use super::channel::{Channel, Message};
 use super::pack::Unpacker;
 use super::{READY, STANDING, TAKING};
-use crate::apps::Stopper;
 use crate::apps::counted::Counts;
 use crate::cli::arguments::Run;
+use crate::cli::capture::{Capture, Frames, numbered};
 use crate::cli::control::Control;
 use crate::cli::module::Module;
 use crate::cli::outside::Outside;
 use crate::cli::ready::Ready;
 use crate::cli::running::Running;
-use crate::cli::stacks::Stacks;
+use crate::cli::stacks::{Inherited, Stacks};
 
 /// Counts of an application, in this order.
 type Five = (u64, u64, u64, u64, u64);
@@ -30,7 +32,7 @@ pub(super) fn counts(ready: &[Ready]) -> Vec<Five> {
     all.map(|one| (one.accepted, one.ended, one.failed, one.bytes_in, one.bytes_out)).collect()
 }
 
-/// What a predecessor says first: what it serves, and the descriptors of its device and of those who ask.
+/// What a predecessor says first: what it serves, and the descriptors of its device, of its files and of those who ask.
 ///
 /// # Errors
 /// What the system says.
@@ -38,6 +40,10 @@ pub(super) fn greeting(running: &Running) -> io::Result<Message> {
     let applications: Vec<String> = running.ready.iter().map(|ready| ready.application.to_string()).collect();
     let Outside { queues, control, metrics } = &running.outside;
     let mut descriptors = queues.iter().map(OwnedFd::try_clone).collect::<io::Result<Vec<_>>>()?;
+    for file in running.files() {
+        descriptors.push(file.descriptor()?);
+    }
+    let (Key(key), frames) = (running.stacks.key(), &running.frames);
     if let Some(metrics) = metrics {
         descriptors.push(metrics.try_clone()?.into());
     }
@@ -45,7 +51,8 @@ pub(super) fn greeting(running: &Running) -> io::Result<Message> {
         descriptors.push(control.descriptor()?);
     }
     let head = json!({
-        "hello": env!("CARGO_PKG_VERSION"), "applications": applications, "queues": queues.len(),
+        "hello": env!("CARGO_PKG_VERSION"), "applications": applications, "queues": queues.len(), "key": key,
+        "frames": frames.files.len(), "origin": frames.origin, "recordings": running.stacks.recordings().len(),
         "control": control.as_ref().map(Control::path), "metrics": metrics.is_some(),
     });
     Ok(Message { head, body: Vec::new(), descriptors })
@@ -88,8 +95,17 @@ pub(in crate::cli) fn take_over(
     let hello = channel.expect("hello", TAKING)?;
     let mut descriptors = hello.descriptors.into_iter();
     compare(&ready, &hello.head)?;
-    let queues = hello.head["queues"].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
-    let queues: Vec<OwnedFd> = descriptors.by_ref().take(queues).collect();
+    let count = |of: &str| hello.head[of].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    let queues: Vec<OwnedFd> = descriptors.by_ref().take(count("queues")).collect();
+    let mut files = |of: &str, path: Option<&Path>| -> Vec<Capture> {
+        let own = descriptors.by_ref().take(count(of)).enumerate();
+        own.map(|(index, file)| Capture::inherited(file, &numbered(path.unwrap_or(Path::new(of)), index)))
+            .collect()
+    };
+    let origin = hello.head["origin"].as_u64().unwrap_or(0);
+    let frames = Frames { files: files("frames", run.pcap.as_deref()), origin };
+    let key = serde_json::from_value(hello.head["key"].clone()).context("there is no key")?;
+    let inherited = Inherited { key: Key(key), recordings: files("recordings", run.record.as_deref()) };
     let mut next = |what: &str| descriptors.next().with_context(|| format!("there is no {what}"));
     let has_metrics = hello.head["metrics"].as_bool().unwrap_or(false);
     let metrics = if has_metrics { Some(next("socket for figures")?.into()) } else { None };
@@ -98,30 +114,31 @@ pub(in crate::cli) fn take_over(
         None => None,
     };
     let mut outside = Abandoned(Some(Outside { queues, control, metrics }));
-    let devices = outside.get()?.queues.iter().map(|queue| inherited(queue.try_clone()?).map_err(Into::into));
+    let devices =
+        outside.get()?.queues.iter().map(|queue| adopted::inherited(queue.try_clone()?).map_err(Into::into));
     let devices = devices.collect::<anyhow::Result<Vec<_>>>()?;
+    let (devices, frames) = frames.go_on(devices);
     channel.say(json!({ "ready": env!("CARGO_PKG_VERSION") }))?;
 
     let given = channel.expect("state", READY + STANDING)?;
     continue_counts(&ready, &given.head)?;
     let (states, texts) = cut(&given)?;
-    let (mut stacks, taken) = Stacks::take_over(run, devices, module, &states)?;
+    let (stacks, taken) = Stacks::take_over(run, devices, module, &states, inherited)?;
     let connections: usize = stacks.nets().iter().map(|net| net.connections().len()).sum();
     let plan = given.head["plan"].as_array().context("there is no plan")?;
     let mut unpacker = Unpacker::new(taken, given.descriptors, texts);
-    let (stopper, stop) = Stopper::new();
-    for (place, resting) in unpacker.unpack(plan)? {
-        let one = ready.get(place.application).context("an application too many")?;
-        let net = stacks.nets().get(place.stack).context("no such stack")?;
-        let serving = one.begin(net, resting, stop.clone());
-        stacks.serve(place, serving);
+    let resting = unpacker.unpack(plan)?;
+    for (place, _) in &resting {
+        ready.get(place.application).context("an application too many")?;
+        stacks.nets().get(place.stack).context("no such stack")?;
     }
     let version = env!("CARGO_PKG_VERSION");
     channel.say(json!({ "taken": { "version": version, "connections": connections } }))?;
     channel.expect("go", TAKING).context("the predecessor goes on")?;
-    let tasks = stacks.start()?;
     let outside = outside.0.take().context("there is nothing outside")?;
-    Ok(Running::new(stacks, ready, (stopper, stop), tasks, outside))
+    let running = Running::start(stacks, ready, resting, outside, frames)?;
+    running.files().for_each(Capture::begin);
+    Ok(running)
 }
 
 /// Until the predecessor has let go, its control socket is its own.

@@ -58,7 +58,7 @@ impl Builder {
             router.add((0..=u8::MAX).filter(|protocol| one.serves(*protocol)));
         }
         if let Some(to) = self.record_to {
-            stack.record_to(to)?;
+            if self.record_goes_on { stack.record_after(to) } else { stack.record_to(to) }?;
         }
         if let Some(reporter) = self.reporter {
             stack.report_to(reporter);
@@ -67,6 +67,7 @@ impl Builder {
         state.busy_poll(self.busy_poll);
         state.begin_at(&origin, std::iter::from_fn(|| held.take()).collect());
         state.take_listening(&mut from)?;
+        state.take_frames(&mut from)?;
         let sockets = Sockets::take(&mut from)?;
         from.close()?;
         let abandoned = sockets.claim(&mut state)?;

@@ -3,6 +3,7 @@
 use super::{State, tell};
 use crate::device::{Device as _, Offload};
 use crate::error::StreamError;
+use crate::handover::frames::{put_frames, take_frames};
 use crate::handover::wire::{Carried as _, Malformed, Reader, put, put_count};
 use crate::net::NetError;
 use crate::net::limits::SETTLING;
@@ -93,6 +94,7 @@ impl State {
         let listening: Vec<(ListenerId, SocketAddr)> = self.slots.listening_at().collect();
         put_count(listening.len(), to);
         listening.iter().for_each(|listening| listening.put(to));
+        self.router.held().for_each(|queue| put_frames(queue.iter(), to));
         Ok(())
     }
 
@@ -109,9 +111,15 @@ impl State {
 
     /// Sends what the first steps of instances that took over have said.
     pub(super) fn send_withheld(&mut self) {
+        if self.withheld.is_empty() {
+            return;
+        }
+        let now = self.now();
+        let mut port = self.router.port(0, false);
+        port.set_now(now);
         for (frame, offload) in self.withheld.drain(..) {
             // One that the device does not take is lost, as ever.
-            let _ = self.router.port(0, false).transmit(&[IoSlice::new(&frame)], offload);
+            let _ = port.transmit(&[IoSlice::new(&frame)], offload);
         }
     }
 
@@ -120,6 +128,14 @@ impl State {
         for _ in 0..from.count(limits::LISTENERS)? {
             let (id, local) = from.take()?;
             self.slots.add_listener(id, local);
+        }
+        Ok(())
+    }
+
+    /// Frames that have arrived at the predecessor's, and that no module has seen.
+    pub(in crate::net) fn take_frames(&mut self, from: &mut Reader<'_>) -> Result<(), Malformed> {
+        for _ in 0..=self.beside.len() {
+            self.router.bring(take_frames(from)?);
         }
         Ok(())
     }
