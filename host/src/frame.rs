@@ -152,6 +152,7 @@ impl FramePool {
             kept -= usize::from(!used && keep);
             keep
         });
+        self.since_count = RECOUNT;
     }
 
     /// A buffer with no other reference to it.

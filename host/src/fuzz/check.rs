@@ -232,9 +232,11 @@ impl Checker {
         if ours.finding.is_some() {
             return None;
         }
+        let lines = |outcome: &Outcome| outcome.seen.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (here, there) = (lines(&ours), lines(&theirs));
         let detail = match theirs.finding {
             Some(finding) => format!("it fails: {finding}"),
-            None if ours.seen != theirs.seen => format!("{:?} here, {:?} there", ours.seen, theirs.seen),
+            None if here != there => format!("{here:?} here, {there:?} there"),
             None if is_same && ours.digest != theirs.digest => {
                 format!("{} frames here, {} there, and not the same", ours.frames, theirs.frames)
             }

@@ -13,12 +13,16 @@ mod offers;
 mod readiness;
 mod sizes;
 mod sockets;
+#[cfg(feature = "fuzz")]
+mod spare;
 mod table;
 
 pub use datagrams::{BindOptions, DATAGRAM_COST, SOCKETS, SocketId};
 pub use door::{DoorCounters, Level};
 pub use readiness::Readiness;
 pub use sizes::Sizes;
+#[cfg(feature = "fuzz")]
+pub(crate) use spare::Spare;
 pub use sockets::{Accepted, ConnectOptions, ListenOptions, ListenerId, StreamId};
 
 use crate::error::StreamError;
