@@ -55,6 +55,8 @@ pub struct Outcome {
     pub digest: u64,
     /// Frames that the module sent.
     pub frames: u32,
+    /// Frames that its peers sent.
+    pub arrived: u32,
     /// Steps of the module.
     pub steps: u64,
     /// When it ended, in nanoseconds of virtual time.
@@ -89,19 +91,37 @@ impl Default for Memory {
     }
 }
 
+fn mixed(before: u64, word: u64) -> u64 {
+    (before.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 /// A number over frames.
 #[derive(Clone, Copy, Debug, Default)]
-struct Digest(u64);
+struct Digest([u64; 4]);
 
 impl Digest {
     fn add(&mut self, frame: &[u8]) {
-        let (words, rest) = frame.as_chunks::<8>();
-        let mut last = [0; 8];
+        let (parts, rest) = frame.as_chunks::<32>();
+        parts.iter().for_each(|part| self.part(part));
+        let mut last = [0; 32];
         last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        for word in words.iter().copied().chain([last, (frame.len() as u64).to_le_bytes()]) {
-            let mixed = self.0.rotate_left(23) ^ u64::from_le_bytes(word);
-            self.0 = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.part(&last);
+        self.number(frame.len() as u64);
+    }
+
+    /// Four words beside each other, since each product takes its time.
+    fn part(&mut self, part: &[u8; 32]) {
+        for (word, lane) in part.as_chunks::<8>().0.iter().zip(&mut self.0) {
+            *lane = mixed(*lane, u64::from_le_bytes(*word));
         }
+    }
+
+    fn number(&mut self, number: u64) {
+        self.0[0] = mixed(self.0[0], number);
+    }
+
+    fn finish(self) -> u64 {
+        self.0.into_iter().fold(0, mixed)
     }
 }
 
@@ -138,7 +158,7 @@ impl Executor {
 
 /// A run under way.
 pub(super) struct Run<'w> {
-    pub(super) stack: Stack,
+    pub(super) stack: Box<Stack>,
     pub(super) flows: Vec<Flow>,
     pub(super) applications: Applications,
     pub(super) memory: Memory,
@@ -147,6 +167,9 @@ pub(super) struct Run<'w> {
     event: usize,
     digest: Digest,
     frames: u32,
+    arrived: u32,
+    /// Steps that the instance had taken before.
+    steps_before: u64,
     identification: u16,
 }
 
@@ -154,7 +177,8 @@ pub(super) struct Run<'w> {
 pub(super) type Ended = Result<(), Kind>;
 
 impl<'w> Run<'w> {
-    fn new(stack: Stack, memory: Memory, watcher: Option<&'w mut dyn Watcher>) -> Self {
+    fn new(stack: Box<Stack>, memory: Memory, watcher: Option<&'w mut dyn Watcher>) -> Self {
+        let steps_before = stack.cost().steps;
         Self {
             stack,
             flows: (0..FLOWS).map(Flow::new).collect(),
@@ -165,6 +189,8 @@ impl<'w> Run<'w> {
             event: 0,
             digest: Digest::default(),
             frames: 0,
+            arrived: 0,
+            steps_before,
             identification: 0,
         }
     }
@@ -176,9 +202,10 @@ impl<'w> Run<'w> {
             (0..).zip(&self.flows).filter_map(|(number, flow)| Some((number, flow.first()?))).collect();
         Outcome {
             finding,
-            digest: self.digest.0,
+            digest: self.digest.finish(),
             frames: self.frames,
-            steps: self.stack.cost().steps,
+            arrived: self.arrived,
+            steps: self.stack.cost().steps - self.steps_before,
             now: self.now,
             firsts,
             seen: self.summary(),
@@ -186,8 +213,8 @@ impl<'w> Run<'w> {
     }
 
     fn events(&mut self, case: &Case) -> Ended {
+        // Told with what comes first.
         self.prepare();
-        self.pump()?;
         for (number, event) in case.events.iter().enumerate() {
             self.event = number;
             if let Some(watcher) = &mut self.watcher {
@@ -236,7 +263,11 @@ impl<'w> Run<'w> {
             flow.local.port = segment.port;
         }
         let begin = flow.next.wrapping_add_signed(segment.seq);
+        let before = self.arrived;
         for time in 0..=u32::from(segment.repeat) {
+            if self.arrived - before >= limits::BURST {
+                return;
+            }
             let Some(flow) = self.flows.get_mut(index) else { return };
             let seq = begin.wrapping_add(time * u32::from(segment.stride));
             let ack = flow.heard.wrapping_add_signed(segment.ack);
@@ -278,7 +309,9 @@ impl<'w> Run<'w> {
             Event::Fragment(fragment) => wire::fragment(&mut self.memory.frame, flow, fragment),
             Event::Icmp(icmp) => wire::icmp(&mut self.memory.frame, flow, icmp),
             Event::Echo { length, .. } => wire::echo(&mut self.memory.frame, flow, *length),
-            Event::Datagram { port, length, .. } => wire::datagram(&mut self.memory.frame, flow, *port, *length),
+            Event::Datagram { port, length, .. } => {
+                wire::datagram(&mut self.memory.frame, flow, *port, *length)
+            }
             Event::Raw(bytes) => {
                 wire::raw(&mut self.memory.frame, bytes);
                 let seen = Seen::of(&self.memory.frame);
@@ -300,6 +333,7 @@ impl<'w> Run<'w> {
         if let Some(watcher) = &mut self.watcher {
             watcher.frame(self.now, false, &self.memory.frame);
         }
+        self.arrived += 1;
         let mut offload = Offload { checksum: ChecksumState::Verified, ..Offload::default() };
         if let Some((is_v4, size)) = merged {
             offload.gso = if is_v4 { Gso::Tcp4 } else { Gso::Tcp6 };

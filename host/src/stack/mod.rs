@@ -21,9 +21,9 @@ pub use datagrams::{BindOptions, DATAGRAM_COST, SOCKETS, SocketId};
 pub use door::{DoorCounters, Level};
 pub use readiness::Readiness;
 pub use sizes::Sizes;
+pub use sockets::{Accepted, ConnectOptions, ListenOptions, ListenerId, StreamId};
 #[cfg(feature = "fuzz")]
 pub(crate) use spare::Spare;
-pub use sockets::{Accepted, ConnectOptions, ListenOptions, ListenerId, StreamId};
 
 use crate::error::StreamError;
 use crate::fault::Fault;

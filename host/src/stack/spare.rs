@@ -6,10 +6,10 @@ use crate::frame::FramePool;
 use crate::placement::Instance;
 use crate::split::Arrived;
 use crate::streams::Blocks;
-use bulkhead_wit::{Batch, Outputs};
+use bulkhead_wit::{Batch, Outputs, limits};
 
-/// Buffers for frames that are kept: more than a few dozen are needed only now and then.
-const BUFFERS: usize = 64;
+/// Buffers for frames that are kept: those of two full steps.
+const BUFFERS: usize = 2 * limits::SEGMENTS;
 
 /// Memory of a stack that is done with. Nothing in it says anything of that stack.
 #[derive(Debug, Default)]
@@ -30,23 +30,30 @@ impl Stack {
         spare: Spare,
         mut instance: Box<dyn Instance>,
         options: Options,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Box<Self>, Fault> {
         instance.start(&options.config)?;
+        let mut stack = Box::new(Self::around(instance, options));
         let Spare { pool, blocks, batch, arrived, outputs } = spare;
-        Ok(Self { pool, blocks, batch, arrived, outputs, ..Self::around(instance, options) })
+        (stack.pool, stack.blocks, stack.batch, stack.arrived, stack.outputs) =
+            (pool, blocks, batch, arrived, outputs);
+        Ok(stack)
     }
 
     /// The end of this stack, whose memory is left.
-    pub(crate) fn into_spare(self) -> Spare {
-        let Self { mut pool, mut blocks, batch, mut arrived, outputs, mut streams, resubmitted, .. } = self;
-        for stream in streams.entries.iter_mut().filter_map(|entry| entry.stream.as_mut()) {
+    pub(crate) fn into_spare(mut self: Box<Self>) -> Spare {
+        let mut blocks = std::mem::take(&mut self.blocks);
+        for stream in self.streams.entries.iter_mut().filter_map(|entry| entry.stream.as_mut()) {
             stream.send.clear(&mut blocks);
             stream.receive.clear(&mut blocks);
         }
         debug_assert_eq!(blocks.held(), 0, "blocks are held by streams alone");
+        let batch = std::mem::take(&mut self.batch);
+        let mut arrived = std::mem::take(&mut self.arrived);
+        let outputs = std::mem::take(&mut self.outputs);
+        let mut pool = std::mem::take(&mut self.pool);
         arrived.clear();
         // Frames that anything refers to are no spare memory yet.
-        drop((streams, resubmitted));
+        drop(self);
         pool.trim(BUFFERS);
         Spare { pool, blocks, batch, arrived, outputs }
     }
