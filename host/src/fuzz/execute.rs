@@ -275,10 +275,7 @@ impl<'w> Run<'w> {
             if let Some(seen) = Seen::of(&self.memory.frame) {
                 flow.says(&seen);
                 if segment.seq == 0 && time == 0 {
-                    flow.next = seq.wrapping_add(seen.extent());
-                    if segment.flags & super::case::FIN != 0 {
-                        flow.fin = Some(flow.next.wrapping_sub(1));
-                    }
+                    flow.goes_on(&seen);
                 }
             }
             flow.is_odd |= is_odd(segment);

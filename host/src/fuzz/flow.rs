@@ -60,6 +60,8 @@ pub(super) struct Flow {
 struct Side {
     /// Its SYN's sequence number.
     first: Option<u32>,
+    /// What its SYN acknowledges: the peer's SYN, once it has come.
+    answers: Option<u32>,
     /// The end of the highest that it has sent.
     sent: u32,
     /// The furthest that any window of the peer's has reached.
@@ -141,14 +143,29 @@ impl Flow {
         self.side.acknowledged = self.side.acknowledged.max(at);
         let (scale, both) = self.side.scale;
         let shift = if seen.flags & SYN == 0 && both { scale } else { 0 };
-        // A segment that is older than the last one moves the left edge of the window and does not change its size.
+        // A segment that is older than the last one moves the left edge of the window and does not change its size; unless
+        // that one was so far ahead that it counted for nothing.
         let window = u32::from(seen.window) << shift;
-        let is_old = self.side.window.1.is_some_and(|last| seen.seq.wrapping_sub(last) > FAR);
-        if is_old {
-            self.side.edge = self.side.edge.max(at + window.max(self.side.window.0));
+        let is_old = self.side.window.1.is_some_and(|last| seen.seq.wrapping_sub(last).cast_signed() < 0);
+        self.side.window = if is_old {
+            (window.max(self.side.window.0), self.side.window.1)
         } else {
-            self.side.window = (window, Some(seen.seq));
-            self.side.edge = self.side.edge.max(at + window);
+            (window, Some(seen.seq))
+        };
+        self.side.edge = self.side.edge.max(at + self.side.window.0);
+    }
+
+    /// The peer has sent its next bytes. Behind its FIN nothing of its stream follows, until it begins anew.
+    pub(super) fn goes_on(&mut self, seen: &Seen) {
+        if seen.flags & SYN != 0 {
+            self.fin = None;
+        }
+        if self.fin.is_some() {
+            return;
+        }
+        self.next = seen.seq.wrapping_add(seen.extent());
+        if seen.flags & FIN != 0 {
+            self.fin = Some(self.next.wrapping_sub(1));
         }
     }
 
@@ -158,11 +175,17 @@ impl Flow {
     /// The rule that the module breaks with it.
     pub(super) fn hears(&mut self, seen: &Seen) -> Result<(), Unfair> {
         let begins = seen.flags & ACK == 0 || seen.from == self.local;
-        if seen.flags & SYN != 0 && begins && self.side.first != Some(seen.seq) {
-            // A connection anew; what the peers have agreed on before is over.
-            let scale = (self.side.scale.0, seen.scale.is_some());
-            self.side = Side { first: Some(seen.seq), scale, ..Side::default() };
-            self.local = seen.from;
+        if seen.flags & SYN != 0 && begins {
+            let answers = (seen.flags & ACK != 0).then_some(seen.ack);
+            // At the same moment the next connection between the same ends begins with the same number (RFC 6528).
+            let answers_other = answers.is_some_and(|ack| self.side.answers.is_some_and(|was| was != ack));
+            if self.side.first != Some(seen.seq) || answers_other {
+                // A connection anew; what the peers have agreed on before is over.
+                let scale = (self.side.scale.0, seen.scale.is_some());
+                self.side = Side { first: Some(seen.seq), scale, ..Side::default() };
+                self.local = seen.from;
+            }
+            self.side.answers = answers.or(self.side.answers);
         } else if seen.from != self.local {
             // Of another connection with the same peer, which no case speaks of.
             return Ok(());
