@@ -137,6 +137,8 @@ impl Flow {
         }
         let Some(first) = self.side.first else { return };
         let at = seen.ack.wrapping_sub(first);
+        // Less than was acknowledged before acknowledges nothing, and whoever takes its window nevertheless counts it from there.
+        let at = if at.cast_signed() < 0 && at.wrapping_neg() < FAR { 0 } else { at };
         if seen.flags & ACK == 0 || at > self.side.sent || seen.flags & RST != 0 {
             return;
         }
@@ -152,7 +154,7 @@ impl Flow {
         } else {
             (window, Some(seen.seq))
         };
-        self.side.edge = self.side.edge.max(at + self.side.window.0);
+        self.side.edge = self.side.edge.max(self.side.acknowledged + self.side.window.0);
     }
 
     /// The peer has sent its next bytes. Behind its FIN nothing of its stream follows, until it begins anew.

@@ -17,7 +17,7 @@ use super::{corpus, execute, limits};
 /// Changes that are tried of one case in a row: fewer of one that takes longer.
 const ROW: std::ops::RangeInclusive<u32> = 4..=32;
 /// What the runs of a row may take together, unless there would be too few: see [`corpus::cost`].
-const ROW_COST: u32 = 1500;
+const ROW_COST: u32 = 400;
 /// One case in so many is made of nothing, even when there is a corpus.
 const FRESH: u64 = 64;
 /// One run in so many is followed by fair peers, though it has shown nothing new.
