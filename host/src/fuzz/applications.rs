@@ -253,7 +253,8 @@ impl Run<'_> {
     fn all_arrived(&mut self, number: u8) -> Ended {
         let Some(flow) = self.flows.get(usize::from(number)) else { return Ok(()) };
         let Some(stream) = flow.stream else { return Ok(()) };
-        if flow.is_odd || self.stack.end_of(stream).is_some() || !self.stack.may_write(stream) {
+        if flow.is_odd || flow.is_anew || self.stack.end_of(stream).is_some() || !self.stack.may_write(stream)
+        {
             return Ok(());
         }
         match self.stack.unacknowledged(stream) {

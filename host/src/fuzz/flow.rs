@@ -46,6 +46,8 @@ pub(super) struct Flow {
     pub(super) acknowledged: Option<u32>,
     /// Where the peer has ended its stream, in order.
     pub(super) fin: Option<u32>,
+    /// The peer has sent a SYN behind its FIN: what it has sent since may be no part of the stream.
+    pub(super) is_anew: bool,
     /// The peer has sent timestamps in its SYN.
     pub(super) stamps: bool,
     /// The peer has lied in ways that may keep a connection from going on by right.
@@ -111,6 +113,7 @@ impl Flow {
             bases: Vec::new(),
             acknowledged: None,
             fin: None,
+            is_anew: false,
             stamps: false,
             is_odd: false,
             sent: Vec::new(),
@@ -160,7 +163,7 @@ impl Flow {
     /// The peer has sent its next bytes. Behind its FIN nothing of its stream follows, until it begins anew.
     pub(super) fn goes_on(&mut self, seen: &Seen) {
         if seen.flags & SYN != 0 {
-            self.fin = None;
+            self.is_anew |= self.fin.take().is_some();
         }
         if self.fin.is_some() {
             return;
