@@ -144,14 +144,17 @@ impl FramePool {
 
     /// Gives the memory of unused buffers back, but for `keep` of them.
     pub fn trim(&mut self, keep: usize) {
-        let mut kept = keep.saturating_sub(self.free.len());
-        self.free.truncate(keep);
+        let free = &mut self.free;
+        free.truncate(keep);
+        // Those that are free come up again before any that was not used for long.
         self.lent.retain(|buffer| {
-            let used = Arc::strong_count(buffer) > 1;
-            let keep = used || kept > 0;
-            kept -= usize::from(!used && keep);
-            keep
+            let is_used = Arc::strong_count(buffer) > 1;
+            if !is_used && free.len() < keep {
+                free.push(Arc::clone(buffer));
+            }
+            is_used
         });
+        self.since_count = RECOUNT;
     }
 
     /// A buffer with no other reference to it.

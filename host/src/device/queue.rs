@@ -63,6 +63,12 @@ impl QueueDevice {
         }
     }
 
+    /// Drops what waits, in either queue; its memory is used again.
+    pub fn clear(&mut self) {
+        self.spare.extend(self.arriving.drain(..).chain(self.leaving.drain(..)).map(|(bytes, _)| bytes));
+        self.spare.truncate(self.frames_max);
+    }
+
     /// Frames that wait to be received.
     #[must_use]
     pub fn arriving(&self) -> usize {
@@ -133,5 +139,7 @@ mod tests {
         assert!(!device.transmit(&parts, Offload::default()).unwrap());
         assert_eq!(device.take().unwrap().0, b"hello");
         assert_eq!((device.arriving(), device.leaving()), (0, 1));
+        device.clear();
+        assert_eq!((device.arriving(), device.leaving()), (0, 0));
     }
 }

@@ -1,6 +1,7 @@
 //! The applications of a run: what they call, what they read, and how they and their peers behave when they are fair.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use bulkhead_wit::{Endpoint, NEVER, Setting, limits as bounds, registry};
 
@@ -8,6 +9,7 @@ use super::case::{ACK, Call, FIN, FLOWS, Segment, TcpOption};
 use super::execute::{Ended, Run};
 use super::finding::Kind;
 use super::flow::OURS_V4;
+use crate::error::StreamError;
 use crate::stack::SocketId;
 use crate::{ConnectOptions, ListenOptions, ListenerId, StreamId};
 
@@ -32,7 +34,6 @@ pub(super) struct Applications {
     socket: Option<SocketId>,
     /// A setting or a mark lets the module wait for more before it sends.
     pub(super) may_hold_back: bool,
-    bytes: Vec<u8>,
 }
 
 impl Run<'_> {
@@ -153,22 +154,29 @@ impl Run<'_> {
     fn write(&mut self, flow: u8, count: u32, marks: u8) {
         let marks = self.mark(marks);
         let Some(stream) = self.stream(flow) else { return };
-        self.applications.bytes.resize(count.min(WRITE) as usize, b'w');
-        let _ = self.stack.write_marked(stream, &self.applications.bytes, marks);
+        let (bytes, count) = (&mut self.memory.bytes, count.min(WRITE) as usize);
+        bytes.resize(bytes.len().max(count), b'w');
+        let _ = self.stack.write_marked(stream, bytes.get(..count).unwrap_or_default(), marks);
     }
 
     fn read(&mut self, number: u8, count: u32) -> Ended {
         let Some(stream) = self.stream(number) else { return Ok(()) };
-        let mut bytes = std::mem::take(&mut self.applications.bytes);
-        bytes.resize(count.clamp(1, WRITE) as usize, 0);
-        let got = self.stack.read(stream, &mut bytes).unwrap_or(0);
-        let flow = self.flows.get_mut(usize::from(number % FLOWS));
-        let is_right = match (flow, bytes.get(..got)) {
-            (Some(flow), Some(bytes)) if got > 0 => flow.reads(bytes).then_some(()).ok_or(flow.read),
-            _ => Ok(()),
-        };
-        self.applications.bytes = bytes;
-        is_right.map_err(|at| Kind::Stream { at })
+        let Some(flow) = self.flows.get_mut(usize::from(number % FLOWS)) else { return Ok(()) };
+        let mut left = count.clamp(1, WRITE) as usize;
+        while left > 0 {
+            let bytes = self.stack.peek(stream).unwrap_or_default();
+            let bytes = bytes.get(..left.min(bytes.len())).unwrap_or_default();
+            if bytes.is_empty() {
+                break;
+            }
+            if !flow.reads(bytes) {
+                return Err(Kind::Stream { at: flow.read });
+            }
+            let got = bytes.len();
+            left -= got;
+            self.stack.consume(stream, got);
+        }
+        Ok(())
     }
 
     /// At the end, whatever has arrived is read.
@@ -245,7 +253,8 @@ impl Run<'_> {
     fn all_arrived(&mut self, number: u8) -> Ended {
         let Some(flow) = self.flows.get(usize::from(number)) else { return Ok(()) };
         let Some(stream) = flow.stream else { return Ok(()) };
-        if flow.is_odd || self.stack.end_of(stream).is_some() || !self.stack.may_write(stream) {
+        if flow.is_odd || flow.is_anew || self.stack.end_of(stream).is_some() || !self.stack.may_write(stream)
+        {
             return Ok(());
         }
         match self.stack.unacknowledged(stream) {
@@ -257,15 +266,34 @@ impl Run<'_> {
     }
 
     /// What an application can tell of its connections.
-    pub(super) fn summary(&mut self) -> Vec<String> {
-        let mut lines = Vec::new();
+    pub(super) fn summary(&mut self) -> Vec<Shown> {
+        let mut all = Vec::new();
         for (number, flow) in self.flows.iter().enumerate() {
             let Some(stream) = flow.stream else { continue };
-            let end = self.stack.end_of(stream).map_or("open".to_owned(), |end| end.to_string());
-            let at_end = self.stack.readable(stream).is_some_and(|(_, at_end)| at_end);
-            lines.push(format!("flow {number}: read {}, end of file {at_end}, {end}", flow.read));
+            let is_at_end = self.stack.readable(stream).is_some_and(|(_, is_at_end)| is_at_end);
+            let end = self.stack.end_of(stream);
+            all.push(Shown { flow: number as u8, read: flow.read, is_at_end, end });
         }
-        lines
+        all
+    }
+}
+
+/// What an application has seen of a connection in the end.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    flow: u8,
+    read: u64,
+    is_at_end: bool,
+    end: Option<StreamError>,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "flow {}: read {}, end of file {}, ", self.flow, self.read, self.is_at_end)?;
+        match &self.end {
+            Some(end) => end.fmt(f),
+            None => f.write_str("open"),
+        }
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Checker {
     world: World,
     settings: Vec<Setting>,
     other: Option<Other>,
+    /// Used again from case to case.
+    executors: Arc<Mutex<Vec<Executor>>>,
 }
 
 impl Checker {
@@ -111,7 +113,7 @@ impl Checker {
     #[must_use]
     pub fn new(target: Target, seed: u64, settings: Vec<Setting>, other: Option<Other>) -> Self {
         let world = World::new(seed, &settings);
-        Self { target, world, settings, other }
+        Self { target, world, settings, other, executors: Arc::default() }
     }
 
     /// The world that cases are run in.
@@ -129,9 +131,24 @@ impl Checker {
     /// Runs a case in a fresh instance of the module as it was built.
     pub fn plain(&self, case: &Case, watcher: Option<&mut dyn Watcher>) -> Outcome {
         match self.target.plain() {
-            Ok(instance) => Executor::default().run(Box::new(instance), &self.world, case, watcher),
+            Ok(instance) => self.run(Box::new(instance), &self.world, case, watcher),
             Err(fault) => not_made(fault),
         }
+    }
+
+    fn run(
+        &self,
+        instance: Box<dyn Instance>,
+        world: &World,
+        case: &Case,
+        watcher: Option<&mut dyn Watcher>,
+    ) -> Outcome {
+        let executors = || self.executors.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = executors().pop();
+        let mut executor = free.unwrap_or_default();
+        let outcome = executor.run(instance, world, case, watcher);
+        executors().push(executor);
+        outcome
     }
 
     /// Everything that is wrong with a case: what the run itself shows, and then what comparisons show.
@@ -164,7 +181,7 @@ impl Checker {
         for seed in SEEDS {
             let world = World::new(seed, &self.settings);
             let instance = self.target.plain().ok()?;
-            let firsts = Executor::default().run(Box::new(instance), &world, case, None).firsts;
+            let firsts = self.run(Box::new(instance), &world, case, None).firsts;
             if firsts.is_empty() {
                 return None;
             }
@@ -193,8 +210,7 @@ impl Checker {
     /// What was saved is loaded by a fresh instance, which saves the same.
     pub fn state(&self, case: &Case) -> Option<Kind> {
         let instance = Shared::new(self.target.plain().ok()?);
-        let mut executor = Executor::default();
-        let outcome = executor.run(Box::new(instance.again()), &self.world, case, None);
+        let outcome = self.run(Box::new(instance.again()), &self.world, case, None);
         if outcome.finding.is_some() {
             return None;
         }
@@ -227,14 +243,16 @@ impl Checker {
     pub fn differs(&self, case: &Case) -> Option<Kind> {
         let other = self.other.as_ref()?().ok()?;
         let is_same = other.description() == self.target.description();
-        let theirs = Executor::default().run(other, &self.world, case, None);
+        let theirs = self.run(other, &self.world, case, None);
         let ours = self.plain(case, None);
         if ours.finding.is_some() {
             return None;
         }
+        let lines = |outcome: &Outcome| outcome.seen.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (here, there) = (lines(&ours), lines(&theirs));
         let detail = match theirs.finding {
             Some(finding) => format!("it fails: {finding}"),
-            None if ours.seen != theirs.seen => format!("{:?} here, {:?} there", ours.seen, theirs.seen),
+            None if here != there => format!("{here:?} here, {there:?} there"),
             None if is_same && ours.digest != theirs.digest => {
                 format!("{} frames here, {} there, and not the same", ours.frames, theirs.frames)
             }

@@ -51,20 +51,19 @@ static MAGNITUDES: [u8; 256] = {
     table
 };
 
+/// Counters that are looked at at once.
+const PART: usize = 32;
+
 /// Calls for each edge that was passed with its number and its count's magnitude.
 fn each_passed(counters: &[u8], mut call: impl FnMut(usize, u8)) {
-    let (words, rest) = counters.as_chunks::<8>();
-    for (number, word) in words.iter().enumerate() {
-        // Nearly all are zero.
-        if u64::from_ne_bytes(*word) == 0 {
+    for (number, part) in counters.chunks(PART).enumerate() {
+        // Most are zero.
+        if part.iter().fold(0, |all, count| all | count) == 0 {
             continue;
         }
-        for (at, count) in word.iter().enumerate().filter(|(_, count)| **count > 0) {
-            call(8 * number + at, MAGNITUDES[usize::from(*count)]);
+        for (at, count) in part.iter().enumerate().filter(|(_, count)| **count > 0) {
+            call(PART * number + at, MAGNITUDES[usize::from(*count)]);
         }
-    }
-    for (at, count) in rest.iter().enumerate().filter(|(_, count)| **count > 0) {
-        call(8 * words.len() + at, MAGNITUDES[usize::from(*count)]);
     }
 }
 

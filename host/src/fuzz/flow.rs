@@ -46,6 +46,8 @@ pub(super) struct Flow {
     pub(super) acknowledged: Option<u32>,
     /// Where the peer has ended its stream, in order.
     pub(super) fin: Option<u32>,
+    /// The peer has sent a SYN behind its FIN: what it has sent since may be no part of the stream.
+    pub(super) is_anew: bool,
     /// The peer has sent timestamps in its SYN.
     pub(super) stamps: bool,
     /// The peer has lied in ways that may keep a connection from going on by right.
@@ -60,6 +62,8 @@ pub(super) struct Flow {
 struct Side {
     /// Its SYN's sequence number.
     first: Option<u32>,
+    /// What its SYN acknowledges: the peer's SYN, once it has come.
+    answers: Option<u32>,
     /// The end of the highest that it has sent.
     sent: u32,
     /// The furthest that any window of the peer's has reached.
@@ -109,6 +113,7 @@ impl Flow {
             bases: Vec::new(),
             acknowledged: None,
             fin: None,
+            is_anew: false,
             stamps: false,
             is_odd: false,
             sent: Vec::new(),
@@ -135,20 +140,37 @@ impl Flow {
         }
         let Some(first) = self.side.first else { return };
         let at = seen.ack.wrapping_sub(first);
+        // Less than was acknowledged before acknowledges nothing, and whoever takes its window nevertheless counts it from there.
+        let at = if at.cast_signed() < 0 && at.wrapping_neg() < FAR { 0 } else { at };
         if seen.flags & ACK == 0 || at > self.side.sent || seen.flags & RST != 0 {
             return;
         }
         self.side.acknowledged = self.side.acknowledged.max(at);
         let (scale, both) = self.side.scale;
         let shift = if seen.flags & SYN == 0 && both { scale } else { 0 };
-        // A segment that is older than the last one moves the left edge of the window and does not change its size.
+        // A segment that is older than the last one moves the left edge of the window and does not change its size; unless
+        // that one was so far ahead that it counted for nothing.
         let window = u32::from(seen.window) << shift;
-        let is_old = self.side.window.1.is_some_and(|last| seen.seq.wrapping_sub(last) > FAR);
-        if is_old {
-            self.side.edge = self.side.edge.max(at + window.max(self.side.window.0));
+        let is_old = self.side.window.1.is_some_and(|last| seen.seq.wrapping_sub(last).cast_signed() < 0);
+        self.side.window = if is_old {
+            (window.max(self.side.window.0), self.side.window.1)
         } else {
-            self.side.window = (window, Some(seen.seq));
-            self.side.edge = self.side.edge.max(at + window);
+            (window, Some(seen.seq))
+        };
+        self.side.edge = self.side.edge.max(self.side.acknowledged + self.side.window.0);
+    }
+
+    /// The peer has sent its next bytes. Behind its FIN nothing of its stream follows, until it begins anew.
+    pub(super) fn goes_on(&mut self, seen: &Seen) {
+        if seen.flags & SYN != 0 {
+            self.is_anew |= self.fin.take().is_some();
+        }
+        if self.fin.is_some() {
+            return;
+        }
+        self.next = seen.seq.wrapping_add(seen.extent());
+        if seen.flags & FIN != 0 {
+            self.fin = Some(self.next.wrapping_sub(1));
         }
     }
 
@@ -158,11 +180,17 @@ impl Flow {
     /// The rule that the module breaks with it.
     pub(super) fn hears(&mut self, seen: &Seen) -> Result<(), Unfair> {
         let begins = seen.flags & ACK == 0 || seen.from == self.local;
-        if seen.flags & SYN != 0 && begins && self.side.first != Some(seen.seq) {
-            // A connection anew; what the peers have agreed on before is over.
-            let scale = (self.side.scale.0, seen.scale.is_some());
-            self.side = Side { first: Some(seen.seq), scale, ..Side::default() };
-            self.local = seen.from;
+        if seen.flags & SYN != 0 && begins {
+            let answers = (seen.flags & ACK != 0).then_some(seen.ack);
+            // At the same moment the next connection between the same ends begins with the same number (RFC 6528).
+            let answers_other = answers.is_some_and(|ack| self.side.answers.is_some_and(|was| was != ack));
+            if self.side.first != Some(seen.seq) || answers_other {
+                // A connection anew; what the peers have agreed on before is over.
+                let scale = (self.side.scale.0, seen.scale.is_some());
+                self.side = Side { first: Some(seen.seq), scale, ..Side::default() };
+                self.local = seen.from;
+            }
+            self.side.answers = answers.or(self.side.answers);
         } else if seen.from != self.local {
             // Of another connection with the same peer, which no case speaks of.
             return Ok(());
@@ -244,7 +272,10 @@ impl Flow {
         let at = self.read as u32;
         let is_from = |base: &u32| {
             let from = base.wrapping_add(at);
-            bytes.iter().zip(0u32..).all(|(byte, n)| *byte == super::wire::pattern(from.wrapping_add(n)))
+            // Without an early end, which would keep it from being done many bytes at a time.
+            let differ =
+                |all, (byte, n): (&u8, u32)| all | (byte ^ super::wire::pattern(from.wrapping_add(n)));
+            bytes.iter().zip(0..).fold(0, differ) == 0
         };
         // The SYN of an open's peer comes after the stream.
         if self.read == 0 {

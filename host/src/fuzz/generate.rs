@@ -157,7 +157,8 @@ impl Generator {
         let mut many = Segment::new(flow, ACK);
         many.length = 1 + self.random.below(200) as u16;
         many.seq = self.pick(&[1, 100, 1000, 0, 2], 100);
-        many.repeat = self.random.next() as u8;
+        // Rather few than many: a burst takes as long as the rest of its case.
+        many.repeat = self.random.next() as u8 >> self.below(5);
         many.stride = many.length.saturating_add(self.pick(&[0, 1, 2, 100, 200], 1));
         vec![many.into()]
     }

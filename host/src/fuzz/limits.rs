@@ -15,6 +15,10 @@ pub(super) const RAW: usize = 2048;
 pub(super) const OPTION_BYTES: usize = 40;
 /// Turns that follow one event: a module that always wants another one spins.
 pub(super) const TURNS: u32 = 64;
+/// Frames of peers in one event: as many as a segment and its repetitions.
+pub(super) const BURST: u32 = 256;
+/// Fragments that one datagram is cut into.
+pub(super) const FRAGMENTS: usize = 128;
 /// Deadlines that are kept while time passes in one event.
 pub(super) const DEADLINES: u32 = 64;
 /// Longest time that one event lets pass: a day, in microseconds.

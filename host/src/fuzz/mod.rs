@@ -38,6 +38,7 @@ pub mod trace;
 mod wire;
 mod worker;
 
+pub use applications::Shown;
 pub use campaign::{Campaign, Found, Options, Progress};
 pub use case::{Case, Event};
 pub use check::{Checker, Kept, Other};

@@ -122,11 +122,11 @@ fn put_option(into: &mut Vec<u8>, option: &TcpOption, flow: &Flow) {
     }
 }
 
-/// Cuts a datagram into IPv4 fragments with `unit` times 8 bytes each.
+/// Cuts a datagram into IPv4 fragments with `unit` times 8 bytes each, or more where there would be too many.
 pub(super) fn cut(frame: &[u8], unit: u16, id: u16, mut each: impl FnMut(&[u8])) {
     let header = network_length(frame);
     let (Some(head), Some(body)) = (frame.get(..header), frame.get(header..)) else { return };
-    let size = usize::from(unit.max(1)) * 8;
+    let size = usize::from(unit.max(1)).max(body.len().div_ceil(8 * limits::FRAGMENTS)) * 8;
     if head.first().is_none_or(|first| first >> 4 != 4) || body.len() <= size {
         return each(frame);
     }

@@ -12,10 +12,12 @@ use super::execute::{Executor, Outcome};
 use super::finding::{Finding, Kind};
 use super::generate::Generator;
 use super::mutate::Mutator;
-use super::{execute, limits};
+use super::{corpus, execute, limits};
 
-/// Changes that are tried of one case in a row.
-const ROW: usize = 32;
+/// Changes that are tried of one case in a row: fewer of one that takes longer.
+const ROW: std::ops::RangeInclusive<u32> = 4..=32;
+/// What the runs of a row may take together, unless there would be too few: see [`corpus::cost`].
+const ROW_COST: u32 = 400;
 /// One case in so many is made of nothing, even when there is a corpus.
 const FRESH: u64 = 64;
 /// One run in so many is followed by fair peers, though it has shown nothing new.
@@ -61,8 +63,8 @@ impl<'c> Worker<'c> {
     /// Until it is told to stop.
     pub(super) fn work(&mut self) {
         while self.goes_on() {
-            let (case, other) = self.pick();
-            for _ in 0..ROW {
+            let (case, other, row) = self.pick();
+            for _ in 0..row {
                 if !self.goes_on() {
                     return;
                 }
@@ -81,15 +83,19 @@ impl<'c> Worker<'c> {
         !self.common.stop.load(Ordering::Relaxed) && self.most.is_none_or(|most| self.runs < most)
     }
 
-    fn pick(&mut self) -> (Case, Case) {
+    /// A case to change, one that may lend it a part, and how many changes are worth while.
+    fn pick(&mut self) -> (Case, Case, u32) {
         let generator = &mut self.mutator.generator;
         if self.common.options.blind {
             let mut one = || self.blind.get(generator.below(self.blind.len())).cloned().unwrap_or_default();
-            return (one(), one());
+            return (one(), one(), *ROW.end());
         }
         let state = self.common.state();
-        let mut one = || state.corpus.pick(generator).map(|entry| entry.case.clone()).unwrap_or_default();
-        (one(), one())
+        let (Some(entry), Some(other)) = (state.corpus.pick(generator), state.corpus.pick(generator)) else {
+            return (Case::default(), Case::default(), *ROW.end());
+        };
+        let row = (ROW_COST / entry.cost.max(1)).clamp(*ROW.start(), *ROW.end());
+        (entry.case.clone(), other.case.clone(), row)
     }
 
     /// Runs a case; what it shows that is new goes into the corpus, what it breaks is looked into.
@@ -178,7 +184,8 @@ impl<'c> Worker<'c> {
         }
         state.last_news = Some(std::time::Instant::now());
         state.last_edges = if news.edges > 0 { state.last_news } else { state.last_edges };
-        let entry = Arc::new(Entry { case: case.clone(), edges });
+        let cost = corpus::cost(case, &outcome);
+        let entry = Arc::new(Entry { case: case.clone(), edges, cost });
         if let Some(store) = &self.common.options.store {
             store.keep(case);
         }

@@ -13,6 +13,8 @@ mod offers;
 mod readiness;
 mod sizes;
 mod sockets;
+#[cfg(feature = "fuzz")]
+mod spare;
 mod table;
 
 pub use datagrams::{BindOptions, DATAGRAM_COST, SOCKETS, SocketId};
@@ -20,6 +22,8 @@ pub use door::{DoorCounters, Level};
 pub use readiness::Readiness;
 pub use sizes::Sizes;
 pub use sockets::{Accepted, ConnectOptions, ListenOptions, ListenerId, StreamId};
+#[cfg(feature = "fuzz")]
+pub(crate) use spare::Spare;
 
 use crate::error::StreamError;
 use crate::fault::Fault;

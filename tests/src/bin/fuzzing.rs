@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release --bin fuzzing -- planted [runs] [seconds]     # the table of time to find
-//! cargo run --release --bin fuzzing -- speed [seconds]              # executions per second
+//! cargo run --release --bin fuzzing -- speed [seconds] [way]        # executions per second, of one way alone to profile it
 //! ```
 
 use std::path::Path;
@@ -31,8 +31,8 @@ fn main() {
         |at: usize, otherwise: u64| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(otherwise);
     match words.first().map(String::as_str) {
         Some("planted") => planted(number(1, 5), Duration::from_secs(number(2, 120))),
-        Some("speed") => speed(Duration::from_secs(number(1, 5))),
-        _ => eprintln!("planted [runs] [seconds], or speed [seconds]"),
+        Some("speed") => speed(Duration::from_secs(number(1, 5)), words.get(2).map_or("", String::as_str)),
+        _ => eprintln!("planted [runs] [seconds], or speed [seconds] [fresh|kept|loop|loop-fresh]"),
     }
 }
 
@@ -90,25 +90,31 @@ fn planted(runs: u64, limit: Duration) {
     }
 }
 
-fn speed(time: Duration) {
+fn speed(time: Duration, only: &str) {
+    let is_asked = |way: &str| only.is_empty() || only == way;
     let target = Target::bundled().expect("the bundled module");
     let case: Case = SIX.parse().expect("a case");
     let world = World::new(1, &[]);
     let mut executor = Executor::default();
-    let fresh = measure(time, || {
-        let instance = target.counted().expect("an instance");
-        let outcome = executor.run(Box::new(instance), &world, &case, None);
-        assert_eq!(outcome.finding, None);
-    });
-    println!("executor, a fresh instance each   {fresh:>8.0} runs/s");
-    let kept = target.kept().expect("an instance");
-    let restarted = measure(time, || {
-        let outcome = executor.run(kept.again(), &world, &case, None);
-        assert_eq!(outcome.finding, None);
-        kept.counters(|counters| std::hint::black_box(counters.len())).expect("counters");
-    });
-    println!("executor, a kept instance         {restarted:>8.0} runs/s");
-    for (name, fresh) in [("a kept instance", false), ("a fresh instance each", true)] {
+    if is_asked("fresh") {
+        let rate = measure(time, || {
+            let instance = target.counted().expect("an instance");
+            let outcome = executor.run(Box::new(instance), &world, &case, None);
+            assert_eq!(outcome.finding, None);
+        });
+        println!("executor, a fresh instance each   {rate:>8.0} runs/s");
+    }
+    if is_asked("kept") {
+        let kept = target.kept().expect("an instance");
+        let rate = measure(time, || {
+            let outcome = executor.run(kept.again(), &world, &case, None);
+            assert_eq!(outcome.finding, None);
+            kept.counters(|counters| std::hint::black_box(counters.len())).expect("counters");
+        });
+        println!("executor, a kept instance         {rate:>8.0} runs/s");
+    }
+    let ways = [("a kept instance", "loop", false), ("a fresh instance each", "loop-fresh", true)];
+    for (name, _, fresh) in ways.into_iter().filter(|(_, way, _)| is_asked(way)) {
         let options = Options { seed: 1, time: Some(time), fresh, ..Options::default() };
         let mut campaign = Campaign::new(target.clone(), options);
         let progress = campaign.run(|_| true);
