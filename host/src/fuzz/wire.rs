@@ -283,7 +283,8 @@ impl Seen {
                 (_, Some(length)) => usize::from(*length).max(2),
             };
             match kind {
-                3 => self.scale = tail.get(1).copied(),
+                // Where there are several, or the last is cut off: the one that allows the most.
+                3 => self.scale = self.scale.max(tail.get(1).copied()),
                 8 => self.stamp = word(tail, 1),
                 _ => {}
             }
