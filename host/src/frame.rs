@@ -144,13 +144,12 @@ impl FramePool {
 
     /// Gives the memory of unused buffers back, but for `keep` of them.
     pub fn trim(&mut self, keep: usize) {
-        let free = &mut self.free;
-        free.truncate(keep);
+        self.free.truncate(keep);
         // Those that are free come up again before any that was not used for long.
         self.lent.retain(|buffer| {
             let is_used = Arc::strong_count(buffer) > 1;
-            if !is_used && free.len() < keep {
-                free.push(Arc::clone(buffer));
+            if !is_used && self.free.len() < keep {
+                self.free.push(Arc::clone(buffer));
             }
             is_used
         });

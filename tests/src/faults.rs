@@ -130,9 +130,11 @@ pub struct Load {
     pub most: u64,
     /// Faults by number, in turns.
     pub defects: &'static [u8],
-    /// Bits per second that the link carries each way; 0 is no limit. Poison is spread out by it: a connection that kills
-    /// too often within a second goes.
+    /// Bits per second that the link carries each way; 0 is no limit. Poison is spread out by it.
     pub rate: u64,
+    /// Virtual time between two segments of one connection that are poison, at least: a connection that kills too often within a
+    /// second goes.
+    pub apart: Time,
     /// Seeds everything.
     pub seed: u64,
 }
@@ -143,20 +145,24 @@ struct Poisoner<'a> {
     load: &'a Load,
     seen: &'a mut u64,
     injected: &'a mut u64,
-    highest: &'a mut HashMap<u16, u32>,
+    /// Of each connection, by its port: the highest sequence number, and when its last poison left.
+    marks: &'a mut HashMap<u16, (u32, Option<Time>)>,
+    now: Time,
 }
 
 impl Poisoner<'_> {
-    /// Whether no segment of its connection has come so far: one that is sent again is never made poison, since that would
-    /// be the same one killing twice.
-    fn is_new(&mut self, parts: &[IoSlice<'_>]) -> bool {
+    /// Whether this may become poison: not a segment that is sent again, since that would be the same one killing twice, and none
+    /// soon after another of its connection.
+    fn may_kill(&mut self, parts: &[IoSlice<'_>], is_due: bool) -> bool {
         let Some(header) = parts.first().filter(|header| header.len() >= 28) else { return false };
         let port = u16::from_be_bytes([header[20], header[21]]);
         let seq = u32::from_be_bytes([header[24], header[25], header[26], header[27]]);
-        let highest = self.highest.entry(port).or_insert(seq.wrapping_sub(1));
+        let (highest, last) = self.marks.entry(port).or_insert((seq.wrapping_sub(1), None));
         let is_new = seq.wrapping_sub(*highest).cast_signed() > 0;
         *highest = if is_new { seq } else { *highest };
-        is_new
+        let may = is_new && is_due && last.is_none_or(|last| self.now - last >= self.load.apart);
+        *last = if may { Some(self.now) } else { *last };
+        may
     }
 }
 
@@ -174,9 +180,11 @@ impl Device for Poisoner<'_> {
         // Headers with options and some text.
         let has_text = length > 80;
         *self.seen += u64::from(has_text);
-        let is_new = self.is_new(parts);
-        let is_due = is_new && self.load.every > 0 && (*self.seen).is_multiple_of(self.load.every);
-        if !has_text || !is_due || *self.injected >= self.load.most {
+        let is_due = self.load.every > 0
+            && self.seen.is_multiple_of(self.load.every)
+            && has_text
+            && *self.injected < self.load.most;
+        if !self.may_kill(parts, is_due) {
             return self.device.transmit(parts, offload);
         }
         let mut frame: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
@@ -207,7 +215,7 @@ pub struct Arena {
     turns: u64,
     now: Time,
     seen: u64,
-    highest: HashMap<u16, u32>,
+    marks: HashMap<u16, (u32, Option<Time>)>,
     incidents: u64,
     tally: Tally,
 }
@@ -245,7 +253,7 @@ impl Arena {
             turns: 0,
             now: 0,
             seen: 0,
-            highest: HashMap::new(),
+            marks: HashMap::new(),
             incidents: 0,
             tally: Tally { connections: load.connections, ..Tally::default() },
         };
@@ -266,7 +274,8 @@ impl Arena {
             load: &self.load,
             seen: &mut self.seen,
             injected: &mut self.tally.injected,
-            highest: &mut self.highest,
+            marks: &mut self.marks,
+            now: self.now,
         };
         self.client.turn(self.now, &mut poisoner).expect("the client is honest");
         self.link.advance(self.now);

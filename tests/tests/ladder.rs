@@ -127,7 +127,7 @@ fn slow_a_fault_at_every_step_costs_nothing() {
 }
 
 fn load(connections: usize, defects: &'static [u8], most: u64, every: u64) -> Load {
-    Load { connections, bytes: 400_000, every, most, defects, rate: 10_000_000, seed: 5 }
+    Load { connections, bytes: 400_000, every, most, defects, rate: 10_000_000, apart: 0, seed: 5 }
 }
 
 /// All kinds that stop at once but those that take their time to, by number.

@@ -12,10 +12,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bulkhead_wit::Description;
+use bytes::Bytes;
 use wasmtime::component::Component;
 
 use crate::fault::Fault;
-use crate::placement::wasm::{Prepared, Wasm, engine};
+use crate::placement::wasm::{Lines, Prepared, Wasm, engine};
 pub use cache::Cache;
 pub use error::{ArtifactError, Problem};
 pub use facts::{Facts, Memory};
@@ -109,7 +110,9 @@ impl Artifact {
         let failed = |problem| ArtifactError::new(name, problem);
         let facts = Facts::of(bytes).map_err(failed)?;
         let (component, cached) = component(bytes, &facts, cache).map_err(failed)?;
-        let prepared = Prepared::new(&component, facts.panic).map_err(Problem::Link).map_err(failed)?;
+        let lines = Lines::new(Bytes::copy_from_slice(bytes));
+        let prepared =
+            Prepared::new(&component, facts.panic, lines).map_err(Problem::Link).map_err(failed)?;
         let description = prepared.describe().map_err(Problem::Describe).map_err(failed)?;
         let loading = Loading { cached, took: from.elapsed() };
         Ok(Self { name: name.to_owned(), facts, description, prepared, loading })

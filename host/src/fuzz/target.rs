@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use bulkhead_wit::{Config, Description, Inputs, Outputs, Summary, Time};
+use bytes::Bytes;
 use wasmtime::component::Component;
 
 use super::rewrite::{self, COUNTERS, Instrumented, RewriteError};
 use crate::artifact::{self, ArtifactError, Facts, Problem};
 use crate::fault::Fault;
-use crate::placement::wasm::{Prepared, Wasm, engine};
+use crate::placement::wasm::{Lines, Prepared, Wasm, engine};
 use crate::placement::{Instance, StepCost};
 
 /// A module, fit to be fuzzed. Cloning is cheap.
@@ -174,7 +175,8 @@ fn prepare(bytes: &[u8], facts: &Facts) -> Result<Prepared, Problem> {
     let shared = engine::fuzzing().map_err(Problem::System)?;
     let component = Component::from_binary(&shared.engine, bytes)
         .map_err(|error| Problem::Compile(format!("{error:#}")))?;
-    Prepared::of(shared, &component, facts.panic).map_err(Problem::Link)
+    let lines = Lines::new(Bytes::copy_from_slice(bytes));
+    Prepared::of(shared, &component, facts.panic, lines).map_err(Problem::Link)
 }
 
 /// An instance whose edges are counted.

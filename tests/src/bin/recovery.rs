@@ -44,6 +44,10 @@ const GROUPS: &[Group] = &[
 
 /// Bytes that all connections together carry each way.
 const BYTES: u64 = 60_000_000;
+/// Bits per second of the link, in virtual time: with it less than fifty faults a second, after which a module is restarted.
+const RATE: u64 = 18_000_000;
+/// Virtual time between two faults of one connection: eight in a second are the end of it.
+const APART: u64 = SECOND / 4;
 /// How long, in virtual time, connections may go on that a silent corruption has stalled.
 const STALLED: u64 = 60 * SECOND;
 /// How often progress is told.
@@ -57,10 +61,13 @@ struct Row {
 
 fn measure(group: &'static Group, connections: usize, faults: u64) -> Row {
     let most = (faults * group.share / 1000).max(1);
-    let bytes = BYTES * most.max(100) / 1000 / connections as u64;
+    // Few connections have faults apart: they need more segments for as many.
+    let times = if connections < 100 { 2 } else { 1 };
+    let bytes = times * BYTES * most.max(100) / 1000 / connections as u64;
     // Spread over all of the run; segments carry 1,448 bytes.
     let every = (bytes * connections as u64 / 1448 / (most + most / 4)).max(1);
-    let load = Load { connections, bytes, every, most, defects: group.defects, rate: 18_000_000, seed: 7 };
+    let load =
+        Load { connections, bytes, every, most, defects: group.defects, rate: RATE, apart: APART, seed: 7 };
     let instance = Box::new(hostile().fresh().expect("an instance"));
     let mut arena = Arena::new(instance, hostile_factory(), load);
     let folder = std::env::temp_dir().join(format!("bulkhead-recovery-{}", std::process::id()));

@@ -3,6 +3,7 @@
 use wasmtime::{Error, Trap as Code, WasmBacktrace, WasmCoreDump};
 
 use super::engine::Host;
+use super::lines::Lines;
 use crate::fault::{Budget, Fault, Frame, Overrun, Rule, Trap};
 
 /// What wasmtime says when a call gives back more bytes than the store allows.
@@ -10,15 +11,15 @@ const TOO_MUCH: &str = "too much data is being copied between the host and the g
 /// Frames of a backtrace that are kept.
 const FRAMES: usize = 32;
 
-/// The fault that an error of a call is. `panic` tells where the module keeps its panic text, `lifted` how many bytes
-/// the call might give back.
+/// The fault that an error of a call is. `panic` tells where the module keeps its panic text, `lines` its source lines, `lifted`
+/// how many bytes the call might give back.
 pub(super) fn fault(
     error: &Error,
     store: &mut wasmtime::Store<Host>,
-    panic: Option<PanicText>,
+    (panic, lines): (Option<PanicText>, &Lines),
     lifted: usize,
 ) -> Fault {
-    let frames = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+    let frames = error.downcast_ref::<WasmBacktrace>().map(|trace| frames(trace, lines)).unwrap_or_default();
     if let Some(fault) = error.downcast_ref::<Fault>() {
         return match fault {
             Fault::Budget(overrun) => Fault::Budget(Overrun { budget: overrun.budget, frames }),
@@ -42,29 +43,34 @@ pub(super) fn fault(
     Fault::broken(Rule::Encoding, text)
 }
 
-fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
+fn frames(backtrace: &WasmBacktrace, lines: &Lines) -> Vec<Frame> {
+    // A stack without end has thousands.
+    let infos = backtrace.frames().get(..FRAMES).unwrap_or(backtrace.frames());
     let mut frames = Vec::new();
-    for info in backtrace.frames() {
-        let number = || format!("function {}", info.func_index());
-        let name = |name: Option<&str>| {
-            name.map_or_else(number, |name| format!("{:#}", rustc_demangle::demangle(name)))
+    for (info, found) in infos.iter().zip(lines.of(infos)) {
+        let name = || {
+            let number = || format!("function {}", info.func_index());
+            info.func_name().map_or_else(number, demangled)
         };
-        if info.symbols().is_empty() {
-            frames.push(Frame { function: name(info.func_name()), file: None, line: None });
+        if found.is_empty() {
+            frames.push(Frame { function: name(), file: None, line: None });
         }
-        frames.extend(info.symbols().iter().map(|symbol| Frame {
-            function: name(symbol.name().or(info.func_name())),
-            file: symbol.file().map(short),
-            line: symbol.line(),
+        frames.extend(found.into_iter().map(|frame| match frame.function.is_empty() {
+            true => Frame { function: name(), ..frame },
+            false => frame,
         }));
     }
     frames.truncate(FRAMES);
     frames
 }
 
+pub(super) fn demangled(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name))
+}
+
 /// A source path without what is particular to the machine that built the module. The language's own library keeps its
 /// name in front.
-fn short(path: &str) -> String {
+pub(super) fn short(path: &str) -> String {
     if let Some((_, within)) = path.split_once("/library/") {
         return format!("library/{within}");
     }

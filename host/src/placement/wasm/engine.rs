@@ -89,8 +89,9 @@ fn config() -> Config {
     let mut config = Config::new();
     config
         .max_wasm_stack(STACK)
-        // A report names the guilty line.
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        // A report names the guilty line all the same: see `lines`.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .generate_address_map(true)
         .coredump_on_trap(true)
         // The same module does the same on every machine.
         .cranelift_nan_canonicalization(true)

@@ -4,17 +4,19 @@
 //! - `ticker`: ends a call that uses up its CPU time;
 //! - `bindings`, `convert`, `lower`, `lift`: the way in and out of the module's memory;
 //! - `payload`: what a module with payload access imports;
-//! - `blame`: what went wrong, as a fault.
+//! - `blame`, `lines`: what went wrong, as a fault, and where.
 
 mod bindings;
 mod blame;
 mod convert;
 pub(crate) mod engine;
 mod lift;
+mod lines;
 mod lower;
 mod payload;
 mod ticker;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_wit::{CONTRACT, Config, Description, Inputs, Outputs, Summary, Time, limits};
@@ -32,6 +34,7 @@ use bindings::{ProtocolModule, ProtocolModulePre, wit};
 pub(crate) use blame::PanicText;
 use engine::{Host, Shared};
 use lift::{Account, StepOutputs};
+pub(crate) use lines::Lines;
 use lower::StepInputs;
 use ticker::Pulse;
 
@@ -51,6 +54,7 @@ pub(crate) struct Prepared {
     step: ComponentExportIndex,
     load: ComponentExportIndex,
     panic: Option<PanicText>,
+    lines: Arc<Lines>,
     has_payload: bool,
 }
 
@@ -60,8 +64,8 @@ impl Prepared {
     ///
     /// # Errors
     /// A sentence that names the export which is missing or of another type.
-    pub(crate) fn new(component: &Component, panic: Option<PanicText>) -> Result<Self, String> {
-        Self::of(engine::shared()?, component, panic)
+    pub(crate) fn new(component: &Component, panic: Option<PanicText>, lines: Lines) -> Result<Self, String> {
+        Self::of(engine::shared()?, component, panic, lines)
     }
 
     /// As [`new`](Self::new), in the engine that the component was compiled for.
@@ -69,8 +73,10 @@ impl Prepared {
         shared: &'static Shared,
         component: &Component,
         panic: Option<PanicText>,
+        lines: Lines,
     ) -> Result<Self, String> {
-        let link = || {
+        let lines = Arc::new(lines);
+        let link = move || {
             let mut linker = Linker::new(&shared.engine);
             let has_payload = payload::is_imported(component);
             if has_payload {
@@ -82,7 +88,7 @@ impl Prepared {
                 let found = protocol.and_then(|protocol| component.get_export_index(Some(&protocol), name));
                 found.ok_or_else(|| wasmtime::Error::msg(format!("no function `{name}` is exported")))
             };
-            Ok(Self { shared, pre, step: export("step")?, load: export("load")?, panic, has_payload })
+            Ok(Self { shared, pre, step: export("step")?, load: export("load")?, panic, lines, has_payload })
         };
         link().map_err(|error: wasmtime::Error| format!("{error:#}"))
     }
@@ -124,6 +130,7 @@ struct Live {
     view: Option<TypedFunc<(), (WasmList<u8>,)>>,
     pulse: Pulse,
     panic: Option<PanicText>,
+    lines: Arc<Lines>,
 }
 
 impl Wasm {
@@ -152,6 +159,7 @@ impl Wasm {
                     view: None,
                     pulse,
                     panic: prepared.panic,
+                    lines: Arc::clone(&prepared.lines),
                 };
                 Ok(Self {
                     description,
@@ -162,7 +170,7 @@ impl Wasm {
                     has_payload: prepared.has_payload,
                 })
             }
-            Err(error) => Err(blame::fault(&error, &mut store, prepared.panic, TALK)),
+            Err(error) => Err(blame::fault(&error, &mut store, (prepared.panic, &prepared.lines), TALK)),
         }
     }
 
@@ -224,7 +232,7 @@ impl Wasm {
         match result {
             Ok(value) => Ok(value),
             Err(error) => {
-                let fault = blame::fault(&error, &mut live.store, live.panic, lifted);
+                let fault = blame::fault(&error, &mut live.store, (live.panic, &live.lines), lifted);
                 self.live = None;
                 Err(fault)
             }
