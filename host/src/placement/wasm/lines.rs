@@ -68,7 +68,7 @@ impl<'c> Tables<'c> {
                 // Another module begins.
                 Payload::Version { .. } if sections.contains_key(SectionId::DebugLine.name()) => break,
                 Payload::Version { .. } => sections.clear(),
-                Payload::CodeSectionStart { range, .. } => code = range.start as u64,
+                Payload::CodeSectionStart { range, .. } => code = range.start,
                 Payload::CustomSection(section) if section.name().starts_with(".debug_") => {
                     sections.insert(section.name(), section.data());
                 }
