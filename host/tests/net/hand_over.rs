@@ -140,7 +140,7 @@ async fn under_traffic(loses: u64, length: usize) {
         let (pause, paused) = watch::channel(false);
         let mut echoing = JoinSet::new();
         held.drain(..).for_each(|(stream, pending)| drop(echoing.spawn(echo(stream, pending, paused.clone()))));
-        tokio::time::sleep(Duration::from_millis(3)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
         pause.send_replace(true);
         let open: Vec<_> = echoing.join_all().await.into_iter().flatten().collect();
         if open.is_empty() {
@@ -171,12 +171,12 @@ async fn under_traffic(loses: u64, length: usize) {
 
 #[tokio::test]
 async fn no_connection_notices_a_successor() {
-    under_traffic(0, 2 << 20).await;
+    under_traffic(0, 8 << 20).await;
 }
 
 #[tokio::test]
 async fn holes_in_what_arrived_go_along() {
-    under_traffic(17, 1 << 20).await;
+    under_traffic(17, 8 << 20).await;
 }
 
 /// A connection: the server's end, then the client's.
