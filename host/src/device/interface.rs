@@ -2,13 +2,18 @@
 #![expect(unsafe_code, reason = "ioctls take pointers to C structures")]
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use crate::device::error::DeviceError;
 
 /// Bytes of an interface's name at most; the sixteenth is the zero that ends it.
 pub const NAME_BYTES: usize = 15;
+/// How long an address is waited for.
+const TENTATIVE: Duration = Duration::from_secs(1);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A network interface of the kernel's, by name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,6 +98,22 @@ impl Interface {
         }
         request.ifr_ifru.ifru_flags = wanted;
         self.control(libc::AF_INET, libc::SIOCSIFFLAGS, &mut request, "switch on")
+    }
+
+    /// Switches it on, and waits until the kernel uses these addresses: IPv6's are tentative for a moment (RFC 4862 5.4), in which
+    /// a program's first connection would leave from another one. A second is the longest wait.
+    ///
+    /// # Errors
+    /// As [`up`](Self::up).
+    pub(crate) fn up_with(&self, addresses: &[(IpAddr, u8)]) -> Result<(), DeviceError> {
+        self.up()?;
+        let until = Instant::now() + TENTATIVE;
+        for (address, _) in addresses.iter().filter(|(address, _)| address.is_ipv6()) {
+            while UdpSocket::bind((*address, 0)).is_err() && Instant::now() < until {
+                std::thread::sleep(LOOK);
+            }
+        }
+        Ok(())
     }
 
     /// Everything of this address's version goes out here by default.

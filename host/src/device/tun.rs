@@ -38,7 +38,7 @@ impl TunOptions {
             interface.add_address(*address, *length)?;
         }
         if self.up {
-            interface.up()?;
+            interface.up_with(&self.addresses)?;
         }
         interface.mtu()
     }
