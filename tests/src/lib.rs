@@ -1,9 +1,9 @@
 //! What the tests share.
 
 pub mod attack;
-pub mod failing;
 pub mod faults;
 pub mod frames;
+pub mod meddling;
 pub mod scripted;
 pub mod simulation;
 pub mod tape;

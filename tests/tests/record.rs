@@ -2,13 +2,13 @@
 
 use bulkhead::artifact::Artifact;
 use bulkhead::device::link::{Impairments, LinkConfig};
-use bulkhead::fault::Fault;
+use bulkhead::placement::Instance;
 use bulkhead::placement::native::Native;
-use bulkhead::placement::{Instance, StepCost};
 use bulkhead::record::{End, Entry, Found, Outcome, ReadError, Reader, Replay, checkpoint_before, redact};
 use bulkhead_tests::Tape;
+use bulkhead_tests::meddling::Meddled;
 use bulkhead_tests::world::{Plan, V4, V6, World, native, transfer};
-use bulkhead_wit::{Call, Config, Description, Inputs, Outputs, Summary, Time, limits};
+use bulkhead_wit::{Call, Outputs, limits};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
@@ -77,45 +77,16 @@ fn a_real_run_replays_equally_in_every_placement_from_the_start_and_from_every_c
     }
 }
 
-/// The core, with one note more in one step.
-struct Talks(Box<dyn Instance>, u64);
-
-impl Instance for Talks {
-    fn description(&self) -> &Description {
-        self.0.description()
-    }
-
-    fn start(&mut self, config: &Config) -> Result<(), Fault> {
-        self.0.start(config)
-    }
-
-    fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<(), Fault> {
-        self.0.step(inputs, outputs)?;
-        if self.0.cost().steps == self.1 {
-            outputs.unfinished = !outputs.unfinished;
-        }
-        Ok(())
-    }
-
-    fn save(&mut self) -> Result<Vec<u8>, Fault> {
-        self.0.save()
-    }
-
-    fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, Fault> {
-        self.0.load(config, now, state)
-    }
-
-    fn cost(&self) -> StepCost {
-        self.0.cost()
-    }
-}
-
 #[test]
 fn the_first_step_that_differs_is_found() {
     let (tape, _, steps) = recorded(&native, V4);
     for step in [1, 2, 77, steps] {
         let mut reader = Reader::new(&tape[..]).unwrap();
-        let mut make = || Ok(Box::new(Talks(native(), step)) as Box<dyn Instance>);
+        let wants_more = |outputs: &mut Outputs| {
+            outputs.unfinished = !outputs.unfinished;
+            Ok(())
+        };
+        let mut make = || Ok(Meddled::boxed(native(), step, wants_more));
         let mut watched = 0;
         let outcome = Replay::new(&mut make, true)
             .run(&mut reader, None, u64::MAX, &mut |number, inputs, outputs| {

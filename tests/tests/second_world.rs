@@ -10,8 +10,8 @@ use bulkhead::record::{End, Entry, Reader, Replay};
 use bulkhead::stack::BindOptions;
 use bulkhead::supervise::{Factory, FaultFigures};
 use bulkhead_tests::Tape;
-use bulkhead_tests::failing::Fails;
 use bulkhead_tests::faults::guest;
+use bulkhead_tests::meddling::Meddled;
 use bulkhead_tests::world::{Plan, V4, V6, World};
 use bulkhead_udp::Udp;
 use bulkhead_wit::{Endpoint, Source, limits};
@@ -170,7 +170,7 @@ fn what_it_has_read_replays_equally_in_either_placement() {
 fn a_fault_is_recovered_from_with_messages_and_hold_slots_as_they_were() {
     let mut recovered = 0;
     for step in (4..64).step_by(4) {
-        let failing = || -> Box<dyn Instance> { Box::new(Fails(sandboxed(), Some(step))) };
+        let failing = || -> Box<dyn Instance> { Meddled::failing(sandboxed(), step) };
         let factory: Factory = Box::new(|| Ok(Box::new(artifact().fresh()?) as Box<dyn Instance>));
         let FaultFigures { faults, recovered: mended, .. } = echoed(V4, &failing, Some(factory)).figures;
         assert_eq!(faults, mended, "in step {step}");

@@ -11,8 +11,8 @@ use bulkhead::swap::{Newcomer, SwapError};
 use bulkhead::{ConnectOptions, ListenOptions, Readiness, StreamError};
 use bulkhead_smoltcp::Smoltcp;
 use bulkhead_tests::Tape;
-use bulkhead_tests::failing::Fails;
 use bulkhead_tests::faults::guest;
+use bulkhead_tests::meddling::Meddled;
 use bulkhead_tests::world::{Plan, V4, V6, World, native, transfer};
 use bulkhead_wit::limits;
 use bulkhead_wit::registry::reason;
@@ -135,7 +135,7 @@ fn its_recordings_hold_what_it_has_read_and_replay_equally_in_either_placement()
 
 #[test]
 fn a_fault_is_recovered_from_by_all_that_it_was_given_and_has_read() {
-    let failing = || -> Box<dyn Instance> { Box::new(Fails(sandboxed(), Some(60))) };
+    let failing = || -> Box<dyn Instance> { Meddled::failing(sandboxed(), 60) };
     let mut world = world(bad(), V4, [&native, &failing]);
     let factory: Factory = Box::new(|| Ok(Box::new(artifact().fresh()?) as Box<dyn Instance>));
     world.b.stack.supervise(factory);
