@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use addr2line::gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
 use bulkhead_wit::Setting;
-use wasmparser::{Parser, Payload};
 
 use super::case::Case;
 use super::execute::{Executor, World};
 use super::target::Target;
 use crate::fault::Fault;
+use crate::placement::wasm::Tables;
 
 /// What was reached.
 #[derive(Clone, Debug, Default)]
@@ -168,30 +167,12 @@ fn functions(target: &Target, edges: &[u32]) -> Vec<Function> {
 /// Lines in which an edge begins, with the number of cases that pass it.
 fn lines(target: &Target, edges: &[u32]) -> BTreeMap<String, BTreeMap<u32, u32>> {
     let mut files: BTreeMap<String, BTreeMap<u32, u32>> = BTreeMap::new();
-    let sections = debug_sections(target.core());
-    let section = |id: SectionId| -> Result<EndianSlice<'_, LittleEndian>, std::convert::Infallible> {
-        let bytes = sections.get(id.name()).copied().unwrap_or_default();
-        Ok(EndianSlice::new(bytes, LittleEndian))
-    };
-    let Ok(dwarf) = Dwarf::load(section);
-    let Ok(context) = addr2line::Context::from_dwarf(dwarf) else { return files };
+    let Some(tables) = Tables::of(target.core()) else { return files };
     for (probe, count) in target.instrumented().probes.iter().zip(edges) {
-        // Damaged line tables tell nothing, and break nothing.
-        let Ok(Some(place)) = context.find_location(u64::from(probe.offset)) else { continue };
-        if let (Some(file), Some(line)) = (place.file, place.line) {
+        if let Some((file, line)) = tables.line(u64::from(probe.offset)) {
             let hits = files.entry(file.to_owned()).or_default().entry(line).or_default();
             *hits = (*hits).max(*count);
         }
     }
     files
-}
-
-fn debug_sections(module: &[u8]) -> BTreeMap<&str, &[u8]> {
-    let mut sections = BTreeMap::new();
-    for payload in Parser::new(0).parse_all(module).flatten() {
-        if let Payload::CustomSection(section) = payload {
-            sections.insert(section.name(), section.data());
-        }
-    }
-    sections
 }

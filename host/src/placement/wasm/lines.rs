@@ -54,14 +54,16 @@ impl Lines {
     }
 }
 
-struct Tables<'c> {
+/// Line tables that have been read.
+pub(crate) struct Tables<'c> {
     /// Where the code section of the core module that has them begins, in bytes of the component: what they count from.
     code: u64,
     context: Context<'c>,
 }
 
 impl<'c> Tables<'c> {
-    fn of(component: &'c [u8]) -> Option<Self> {
+    /// Those of a component, or of a core module.
+    pub(crate) fn of(component: &'c [u8]) -> Option<Self> {
         let (mut code, mut sections) = (0_u64, BTreeMap::new());
         for payload in Parser::new(0).parse_all(component).flatten() {
             match payload {
@@ -82,7 +84,15 @@ impl<'c> Tables<'c> {
         Some(Self { code, context: Context::from_dwarf(dwarf).ok()? })
     }
 
-    /// Damaged tables tell nothing, and break nothing.
+    /// The file, as it was called when it was compiled, and the line of an address, which counts from the code section on. Damaged
+    /// tables tell nothing, and break nothing.
+    #[cfg(feature = "fuzz")]
+    pub(crate) fn line(&self, address: u64) -> Option<(&str, u32)> {
+        let place = self.context.find_location(address).ok()??;
+        Some((place.file?, place.line?))
+    }
+
+    /// What a place of the component stands for.
     fn find(&self, offset: usize) -> Option<Vec<Frame>> {
         let address = (offset as u64).checked_sub(self.code)?;
         let mut inlined = self.context.find_frames(address).skip_all_loads().ok()?;

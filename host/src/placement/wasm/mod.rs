@@ -35,6 +35,8 @@ pub(crate) use blame::PanicText;
 use engine::{Host, Shared};
 use lift::{Account, StepOutputs};
 pub(crate) use lines::Lines;
+#[cfg(feature = "fuzz")]
+pub(crate) use lines::Tables;
 use lower::StepInputs;
 use ticker::Pulse;
 
