@@ -33,6 +33,7 @@ mod recovery;
 mod shell;
 mod test;
 mod toolchain;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -3,16 +3,21 @@
 //! Tests in virtual time need nothing and are what `cargo test` runs. Those that need a TUN device and root are `ignore`d
 //! there and have `tun_` in their names; those that take long are `ignore`d and have `slow_` in theirs.
 
-use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
 use crate::leftovers::Before;
 use crate::packages::{self, is_root};
 use crate::shell::{cargo, run, say, which};
+use crate::watch::watch;
 use crate::{guests, policy};
+
+/// How long a test program may print nothing. The longest tests of the everyday run take a minute.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// The same for those that are called slow.
+const PATIENCE_SLOW: Duration = Duration::from_secs(30 * 60);
 
 /// How many tests did what.
 #[derive(Default)]
@@ -122,11 +127,8 @@ fn tests(packages: &[&str], choice: &[&str], root: bool, tally: &mut Tally) -> a
         command.env(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER"), "sudo -E");
     }
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
-    for line in BufReader::new(child.stdout.take().context("its output is ours")?).lines() {
-        let line = line?;
-        println!("{line}");
-        tally.count(&line);
-    }
+    let patience = if choice.contains(&"slow_") { PATIENCE_SLOW } else { PATIENCE };
+    tally.failed += watch(&mut child, patience, |line| tally.count(line))?;
     let status = child.wait()?;
     if !status.success() {
         bail!("`cargo test {words}` failed");

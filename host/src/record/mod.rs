@@ -212,6 +212,11 @@ impl Recorder {
         self.memory.as_ref()
     }
 
+    /// Steps that were recorded so far.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// The time of the last step that was carried out.
     pub(crate) fn last_now(&self) -> Time {
         self.last.0

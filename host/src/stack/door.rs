@@ -175,7 +175,10 @@ impl Stack {
         let source = arrived.ends.source.address;
         let is_throttled =
             |suspect: &Suspect| suspect.strikes >= STRIKES && self.now.saturating_sub(suspect.at) < THROTTLED;
-        if self.door.suspects.get(&source).is_some_and(is_throttled) {
+        // Connections that are open are judged one by one, by what they kill: others of that address may be honest.
+        if self.door.suspects.get(&source).is_some_and(is_throttled)
+            && self.ledgers.index_of(arrived.ends.destination, arrived.ends.source).is_none()
+        {
             return Some(Refusal::Throttled);
         }
         let tcp = arrived.facts.tcp()?;
@@ -270,7 +273,7 @@ impl Stack {
     }
 
     /// The module has failed over segments of these sources, which is remembered. Who was there twice within a minute is
-    /// not heard for one.
+    /// not heard for one, but on connections that are there.
     pub(crate) fn suspect(&mut self, sources: impl IntoIterator<Item = Address>) {
         let now = self.now;
         let suspects = &mut self.door.suspects;

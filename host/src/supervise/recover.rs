@@ -16,6 +16,9 @@
 //! | anything that is about the whole instance | no recovery: the module starts afresh |
 //!
 //! Ledgers and streams are the host's and were not touched by the step that failed, so connections go on.
+//!
+//! Where segments of several connections kill one after the other, the state is sick and not they: then the instance hands
+//! its state on to one more, by `save` and `load`, and what is no part of the state stays behind.
 
 use super::redo::{Part, Redo};
 use crate::device::Device;
@@ -46,6 +49,8 @@ const POISONS: usize = 256;
 const MEMORY: Time = 60 * limits::SECOND;
 /// Segments of one connection that may kill within [`RATION`], whichever they are; then it goes.
 const POISONS_OF_ONE: usize = 8;
+/// Where segments of two connections kill within so many steps, it is rather the state that is sick than they are poison.
+const SICK: u64 = 8;
 
 /// A segment that killed.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +59,8 @@ struct Poison {
     /// Sequence number, acknowledgement number and length: what a segment has in common with itself when it is sent again.
     marks: (u32, u32, usize),
     at: Time,
+    /// Steps that the recording has seen by then.
+    step: u64,
 }
 
 /// What recovery remembers from one fault to the next.
@@ -77,7 +84,7 @@ impl Memories {
     }
 
     /// Remembers a segment that killed; says whether its connection is to go.
-    fn is_known_poison(&mut self, arrived: &Arrived, now: Time) -> bool {
+    fn is_known_poison(&mut self, arrived: &Arrived, now: Time, step: u64) -> bool {
         let (seq, ack) = arrived.facts.tcp().map_or((0, 0), |tcp| (tcp.seq, tcp.ack));
         let marks = (seq, ack, arrived.payload.len());
         self.poisons.retain(|poison| now.saturating_sub(poison.at) < MEMORY);
@@ -90,8 +97,15 @@ impl Memories {
         if self.poisons.len() == POISONS {
             self.poisons.pop_front();
         }
-        self.poisons.push_back(Poison { ends: arrived.ends, marks, at: now });
+        self.poisons.push_back(Poison { ends: arrived.ends, marks, at: now, step });
         same || lately >= POISONS_OF_ONE
+    }
+
+    /// Whether the instance is more likely to blame for the newest kill than the segment was, at this step.
+    fn is_sick(&self, step: u64) -> bool {
+        let mut lately =
+            self.poisons.iter().rev().take_while(|poison| step.saturating_sub(poison.step) < SICK);
+        lately.next().is_some_and(|newest| lately.any(|other| other.ends != newest.ends))
     }
 
     /// Whether this connection's position was left out before.
@@ -150,7 +164,8 @@ impl Stack {
     }
 
     /// A fresh instance in the place of the failed one, in the state in which that was before its last step.
-    /// Unless much had to be done again, or `may_keep` says no, the checkpoint stays.
+    /// Unless much had to be done again, or `may_keep` says no, the checkpoint stays. An instance that seems to be sick hands
+    /// its state on to one more: what is no part of the state stays behind, and a state that is corrupt may be refused.
     fn rebuild(&mut self, may_keep: bool) -> Result<(), Hopeless> {
         let factory = self.supervisor.factory.as_mut().ok_or("nothing makes a fresh instance")?;
         let memory = self.recorder.memory().ok_or("there is no recording")?;
@@ -187,13 +202,22 @@ impl Stack {
         self.former_cost = self.cost();
         self.instance = instance;
         let took = self.instance.cost().wall_ns;
-        if self.description().state_format == STATELESS || may_keep && took < KEPT {
+        let is_sick = self.supervisor.memories.is_sick(self.recorder.steps());
+        if self.description().state_format == STATELESS || may_keep && took < KEPT && !is_sick {
             self.recorder.go_on(took);
             return Ok(());
         }
         // From here on it is recorded anew: the next failure of this very step has less to replay.
         let state = self.instance.save().map_err(failed("the fresh instance cannot save its state"))?;
         let now = self.recorder.last_now();
+        if is_sick {
+            let factory = self.supervisor.factory.as_mut().ok_or("nothing makes a fresh instance")?;
+            let mut heir = factory().map_err(failed("no fresh instance can be made"))?;
+            let loaded = heir.load(&self.config_of_load(), now, &state);
+            loaded.map_err(failed("the state of a sick instance does not load"))?;
+            self.former_cost = self.cost();
+            self.instance = heir;
+        }
         self.begin_from_state(now, state);
         Ok(())
     }
@@ -241,7 +265,7 @@ impl Stack {
         let guilty = match &part {
             Part::Segment(segment) => {
                 let arrived = &segment.2;
-                if !self.supervisor.memories.is_known_poison(arrived, self.now) {
+                if !self.supervisor.memories.is_known_poison(arrived, self.now, self.recorder.steps()) {
                     return Ok(());
                 }
                 self.suspect([arrived.ends.source.address]);

@@ -20,6 +20,8 @@ pub const POISONABLE: u16 = 0xf004;
 /// The setting that makes acknowledgements poison whose number, with the timestamp, is a multiple of its value: the module
 /// panics over them.
 pub const ACKNOWLEDGED: u16 = 0xf003;
+/// The setting after how many steps with payload the module panics in every step, for good: that is part of its state.
+pub const FOR_GOOD: u16 = 0xf005;
 /// The TTL that stands for the first defect: a segment with it makes the module do that, each time it comes.
 pub const POISON: u8 = 200;
 
@@ -113,6 +115,8 @@ pub struct Tcp {
     honest: u64,
     /// Whether segments can be poison.
     is_poisonable: bool,
+    /// Steps with payload before it fails for good.
+    good: Option<u32>,
     /// Acknowledgements that are multiples of it are poison; 0 is none.
     multiple: u32,
     /// Connections that were accepted.
@@ -142,6 +146,7 @@ impl Module for Tcp {
         self.is_poisonable = config.settings.iter().any(|setting| setting.key == POISONABLE);
         let multiple = config.settings.iter().find(|setting| setting.key == ACKNOWLEDGED);
         self.multiple = multiple.map_or(0, |setting| setting.value as u32);
+        self.good = setting(FOR_GOOD).map(|steps| steps as u32);
         self.config = config.clone();
         self.core.start(config)
     }
@@ -154,6 +159,11 @@ impl Module for Tcp {
             }
         }
         let brings_payload = inputs.segments.iter().any(|segment| segment.payload > 0);
+        match &mut self.good {
+            Some(0) => fail(Defect::Panic),
+            Some(left) => *left -= u32::from(brings_payload),
+            None => {}
+        }
         if self.honest > 0 {
             self.honest -= u64::from(brings_payload);
             return;
@@ -173,9 +183,11 @@ impl Module for Tcp {
         }
     }
 
-    /// Whether segments are poison is part of the state; a defect that waits for its time is not.
+    /// Whether segments are poison is part of the state, and whether it fails for good; a defect that waits for its time is
+    /// not.
     fn save(&self) -> Vec<u8> {
         let mut state = self.core.save();
+        state.extend_from_slice(&self.good.unwrap_or(u32::MAX).to_le_bytes());
         state.extend_from_slice(&self.multiple.to_le_bytes());
         state.push(u8::from(self.is_poisonable));
         state
@@ -185,7 +197,9 @@ impl Module for Tcp {
         let empty = || String::from("the state is empty");
         let (last, state) = state.split_last().ok_or_else(empty)?;
         let (state, multiple) = state.split_last_chunk().ok_or_else(empty)?;
+        let (state, good) = state.split_last_chunk().ok_or_else(empty)?;
         self.multiple = u32::from_le_bytes(*multiple);
+        self.good = Some(u32::from_le_bytes(*good)).filter(|left| *left != u32::MAX);
         let summaries = self.core.load(config, now, state)?;
         self.is_poisonable = *last == 1;
         self.open = summaries.iter().map(|summary| summary.connection).collect();
