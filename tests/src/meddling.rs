@@ -5,21 +5,44 @@ use bulkhead::payload::Desk;
 use bulkhead::placement::{Instance, StepCost};
 use bulkhead_wit::{Config, Description, Inputs, Outputs, Summary, Time};
 
-/// What becomes of a step that was taken.
-pub type Meddle = fn(&mut Outputs) -> Result<(), Fault>;
+/// A step that was taken.
+pub struct Taken<'s> {
+    /// Its number, from 1, over the life of this instance.
+    pub number: u64,
+    /// Whether the instance began with somebody else's state.
+    pub is_loaded: bool,
+    /// What it was given.
+    pub inputs: &'s Inputs<'s>,
+}
 
-/// An instance with whose step of this number somebody meddles.
+/// What becomes of steps that were taken.
+pub type Meddle = Box<dyn FnMut(&Taken<'_>, &mut Outputs) -> Result<(), Fault> + Send>;
+
+/// An instance with whose steps somebody meddles.
 pub struct Meddled {
     inner: Box<dyn Instance>,
-    step: u64,
+    is_loaded: bool,
     meddle: Meddle,
 }
 
 impl Meddled {
-    /// Meddles with that step's outputs.
+    /// Meddles with each step.
     #[must_use]
-    pub fn boxed(inner: Box<dyn Instance>, step: u64, meddle: Meddle) -> Box<dyn Instance> {
-        Box::new(Self { inner, step, meddle })
+    pub fn always(inner: Box<dyn Instance>, meddle: Meddle) -> Box<dyn Instance> {
+        Box::new(Self { inner, is_loaded: false, meddle })
+    }
+
+    /// Meddles with the outputs of the step of this number.
+    #[must_use]
+    pub fn boxed(
+        inner: Box<dyn Instance>,
+        step: u64,
+        meddle: fn(&mut Outputs) -> Result<(), Fault>,
+    ) -> Box<dyn Instance> {
+        Self::always(
+            inner,
+            Box::new(move |taken, outputs| if taken.number == step { meddle(outputs) } else { Ok(()) }),
+        )
     }
 
     /// Fails in that step.
@@ -28,8 +51,9 @@ impl Meddled {
         Self::boxed(inner, step, |_| Err(Fault::Ended))
     }
 
-    fn after(&mut self, outputs: &mut Outputs) -> Result<(), Fault> {
-        if self.inner.cost().steps == self.step { (self.meddle)(outputs) } else { Ok(()) }
+    fn after(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<(), Fault> {
+        let number = self.inner.cost().steps;
+        (self.meddle)(&Taken { number, is_loaded: self.is_loaded, inputs }, outputs)
     }
 }
 
@@ -44,7 +68,7 @@ impl Instance for Meddled {
 
     fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<(), Fault> {
         self.inner.step(inputs, outputs)?;
-        self.after(outputs)
+        self.after(inputs, outputs)
     }
 
     fn has_payload(&self) -> bool {
@@ -58,7 +82,7 @@ impl Instance for Meddled {
         desk: &mut Desk,
     ) -> Result<(), Fault> {
         self.inner.step_with(inputs, outputs, desk)?;
-        self.after(outputs)
+        self.after(inputs, outputs)
     }
 
     fn save(&mut self) -> Result<Vec<u8>, Fault> {
@@ -66,6 +90,7 @@ impl Instance for Meddled {
     }
 
     fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, Fault> {
+        self.is_loaded = true;
         self.inner.load(config, now, state)
     }
 

@@ -4,14 +4,19 @@ use bulkhead::device::Capabilities;
 use bulkhead::device::Offload;
 use bulkhead::device::link::LinkConfig;
 use bulkhead::device::queue::QueueDevice;
+use bulkhead::fault::Fault;
+use bulkhead::placement::Instance;
 use bulkhead::placement::native::Native;
 use bulkhead::stack::Level;
 use bulkhead::stack::door::{PINNED, SHORT_WRITE, STRIKES};
 use bulkhead::{ConnectOptions, ListenOptions, ListenerId, Options, Sizes, Stack, StreamError, StreamId};
 use bulkhead_tests::frames::{ACK, SYN, Tcp};
+use bulkhead_tests::meddling::Meddled;
 use bulkhead_tests::world::{Plan, V4, V6, World, native};
 use bulkhead_wit::limits::SECOND;
-use bulkhead_wit::{Config, Description, Endpoint, Inputs, Module, NEVER, Outputs, Summary, Time, registry};
+use bulkhead_wit::{
+    Config, Description, Endpoint, Inputs, Module, NEVER, Outputs, Segment, Summary, Time, registry,
+};
 
 const BUDGET: usize = 200_000;
 const SIZES: Sizes =
@@ -218,6 +223,54 @@ fn a_source_of_poison_is_not_heard_for_a_while() {
     assert_eq!(send(70 * SECOND, bad, 666).0, u64::from(STRIKES) + 1);
     assert_eq!(send(71 * SECOND, bad, 666).0, u64::from(STRIKES) + 2);
     assert_eq!(send(72 * SECOND, bad, 666).0, u64::from(STRIKES) + 2);
+}
+
+/// The core, behind a wall as it were, that fails over what comes from port 666.
+fn touchy() -> Box<dyn Instance> {
+    let is_poison = |inputs: &Inputs<'_>, segment: &Segment| {
+        let at = segment.header as usize + usize::from(segment.transport);
+        inputs.headers[at..at + 2] == 666_u16.to_be_bytes()
+    };
+    Meddled::always(
+        native(),
+        Box::new(move |taken, _| {
+            let mut segments = taken.inputs.segments.iter();
+            if segments.any(|segment| is_poison(taken.inputs, segment)) { Err(Fault::Ended) } else { Ok(()) }
+        }),
+    )
+}
+
+/// Behind one address may be many, of whom one sends poison.
+#[test]
+fn what_is_open_goes_on_while_its_source_is_throttled() {
+    let (mut world, server, _) = listening(&|_| {});
+    world.b.stack = Stack::new(touchy(), Options::new(V4[1], 64, 1500, [1, 2, 3, 4])).expect("it starts");
+    world.b.stack.supervise(Box::new(|| Ok(touchy())));
+    let listener = world.b.stack.listen(server, ListenOptions::default()).unwrap();
+    let client = world.a.stack.connect(server, ConnectOptions::default()).unwrap();
+    let mut accepted = None;
+    world.run(SECOND, |world| {
+        accepted = world.b.stack.accept(listener).ok();
+        accepted.is_some()
+    });
+    let served = accepted.expect("a connection").stream;
+    let from = Endpoint { port: 666, address: V4[0].into() };
+    let poison = ConnectOptions { local: from, ..ConnectOptions::default() };
+    world.a.stack.connect(server, poison).unwrap();
+    // Its SYN comes again and again, and is soon not heard any more.
+    let until = world.now + 20 * SECOND;
+    world.run(until, |world| world.b.stack.door_counters().throttled > 0);
+    assert!(world.b.stack.door_counters().throttled > 0);
+    let figures = world.b.stack.fault_figures();
+    assert_eq!((figures.recovered, figures.streams), (figures.faults, 0), "{figures:?}");
+    world.a.stack.write(client, b"still here").unwrap();
+    let until = world.now + SECOND;
+    assert!(world.run(until, |world| world.b.stack.readable(served) == Some((10, false))));
+    // Somebody new is not heard.
+    let new = world.a.stack.connect(server, ConnectOptions::default()).unwrap();
+    let until = world.now + 5 * SECOND;
+    world.run(until, |_| false);
+    assert!(!world.a.stack.is_open(new).unwrap());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use bulkhead::record::{End, Reader, Replay};
 use bulkhead::supervise::{Factory, KEPT, Reporter};
 use bulkhead::{Options, Stack};
 use bulkhead_tests::faults::{Arena, Load, hostile, hostile_factory};
+use bulkhead_tests::meddling::Meddled;
 use bulkhead_tests::world::{Plan, V4, World, native, transfer};
 use bulkhead_wit::{Config, Description, Handle, Inputs, Mark, Outputs, Summary, Time, limits};
 use hostile_core::Defect;
@@ -102,6 +103,36 @@ fn run(at: u64, how: How) -> u64 {
         assert_eq!(incident.fault.rule().is_some(), how == How::Rule, "{incident:?}");
     }
     world.b.stack.cost().steps
+}
+
+/// A fault of the instance's own, that is in no input and no part of its state: from some step on it fails over every
+/// segment with bytes. It lasts until one goes on that was loaded.
+#[test]
+fn a_sick_instance_hands_on_its_state() {
+    let sick = || {
+        Meddled::always(
+            native(),
+            Box::new(|taken, _| {
+                let mut segments = taken.inputs.segments.iter();
+                let is_sick = !taken.is_loaded && taken.number > 60;
+                if is_sick && segments.any(|segment| segment.payload > 0) {
+                    Err(Fault::Ended)
+                } else {
+                    Ok(())
+                }
+            }),
+        )
+    };
+    let slow = Impairments { delay: 2 * limits::MILLISECOND, rate: 50_000_000, ..Impairments::default() };
+    let link = LinkConfig { there: slow, back: slow, ..LinkConfig::default() };
+    let mut world = World::new(&Plan { link, seed: 9, addresses: V4, instance: &native, options: &|_| {} });
+    world.b.stack = Stack::new(sick(), Options::new(V4[1], 64, 1500, [9, 2, 3, 4])).unwrap();
+    world.b.stack.supervise(Box::new(move || Ok(sick())));
+    transfer(&mut world, 4, 300_000, 300_000, 60 * limits::SECOND);
+    let figures = world.b.stack.fault_figures();
+    assert_eq!((figures.recovered, figures.streams), (figures.faults, 0), "{figures:?}");
+    // Two connections are each hit once before it is clear who is to blame; one more may be in the same step.
+    assert!((1..=4).contains(&figures.faults), "{figures:?}");
 }
 
 #[test]

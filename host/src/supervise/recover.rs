@@ -49,8 +49,11 @@ const POISONS: usize = 256;
 const MEMORY: Time = 60 * limits::SECOND;
 /// Segments of one connection that may kill within [`RATION`], whichever they are; then it goes.
 const POISONS_OF_ONE: usize = 8;
-/// Where segments of two connections kill within so many steps, it is rather the state that is sick than they are poison.
-const SICK: u64 = 8;
+/// Where segments of two connections kill within so many steps, or [`SICK_OF_ONE`] of one, it is rather the state that is
+/// sick than they are poison.
+const SICK: u64 = 24;
+/// Less than [`POISONS_OF_ONE`]: before a connection goes, its segments are tried on a state that was handed on.
+const SICK_OF_ONE: usize = 3;
 
 /// A segment that killed.
 #[derive(Clone, Copy, Debug)]
@@ -103,9 +106,10 @@ impl Memories {
 
     /// Whether the instance is more likely to blame for the newest kill than the segment was, at this step.
     fn is_sick(&self, step: u64) -> bool {
-        let mut lately =
-            self.poisons.iter().rev().take_while(|poison| step.saturating_sub(poison.step) < SICK);
-        lately.next().is_some_and(|newest| lately.any(|other| other.ends != newest.ends))
+        let lately = self.poisons.iter().rev().take_while(|poison| step.saturating_sub(poison.step) < SICK);
+        let mut ends = lately.map(|poison| poison.ends);
+        let Some(newest) = ends.next() else { return false };
+        ends.enumerate().any(|(before, other)| other != newest || before + 2 >= SICK_OF_ONE)
     }
 
     /// Whether this connection's position was left out before.
