@@ -63,6 +63,11 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// The exit code; whoever was ended by a signal has none.
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("{output:?}"))
+}
+
 /// What the gateway tells at its end.
 fn report(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stderr);
@@ -228,7 +233,7 @@ fn tun_the_hosts_loopback_is_reached_only_where_it_was_said() {
         let _ = std::io::copy(&mut stream, &mut std::io::sink());
     });
     let line = "curl -sS --fail http://10.0.2.2:82/";
-    assert_eq!(inside(&space, &[], line).status.code(), Some(7));
+    assert_eq!(code(&inside(&space, &[], line)), 7);
     assert_eq!(said(&inside(&space, &["--host-loopback"], line)), "loopback");
     asked.join().unwrap();
 }
@@ -237,8 +242,8 @@ fn tun_the_hosts_loopback_is_reached_only_where_it_was_said() {
 #[ignore = "needs root"]
 fn tun_the_programs_end_is_the_gateways() {
     let Some(space) = host() else { return };
-    assert_eq!(inside(&space, &[], "exit 7").status.code(), Some(7));
-    assert_eq!(inside(&space, &[], "kill -TERM $$").status.code(), Some(128 + 15));
+    assert_eq!(code(&inside(&space, &[], "exit 7")), 7);
+    assert_eq!(code(&inside(&space, &[], "kill -TERM $$")), 128 + 15);
     let missing = command(&space).args(["--", "/nowhere/program"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(127), "{missing:?}");
     // What was made for the session is gone with it.
