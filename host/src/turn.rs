@@ -75,6 +75,7 @@ impl Stack {
             turn.steps += 1;
             turn.again = more_arriving || self.unfinished || self.has_news();
             if !turn.again || turn.steps == STEPS {
+                self.make_spare();
                 return Ok(turn);
             }
         }

@@ -9,8 +9,8 @@ use bulkhead_wit::{Config, Description, Inputs, Outputs, Summary, Time};
 pub struct Taken<'s> {
     /// Its number, from 1, over the life of this instance.
     pub number: u64,
-    /// Whether the instance began with somebody else's state.
-    pub is_loaded: bool,
+    /// How often the instance has loaded a state.
+    pub loads: u32,
     /// What it was given.
     pub inputs: &'s Inputs<'s>,
 }
@@ -21,7 +21,7 @@ pub type Meddle = Box<dyn FnMut(&Taken<'_>, &mut Outputs) -> Result<(), Fault> +
 /// An instance with whose steps somebody meddles.
 pub struct Meddled {
     inner: Box<dyn Instance>,
-    is_loaded: bool,
+    loads: u32,
     meddle: Meddle,
 }
 
@@ -29,7 +29,7 @@ impl Meddled {
     /// Meddles with each step.
     #[must_use]
     pub fn always(inner: Box<dyn Instance>, meddle: Meddle) -> Box<dyn Instance> {
-        Box::new(Self { inner, is_loaded: false, meddle })
+        Box::new(Self { inner, loads: 0, meddle })
     }
 
     /// Meddles with the outputs of the step of this number.
@@ -53,7 +53,7 @@ impl Meddled {
 
     fn after(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<(), Fault> {
         let number = self.inner.cost().steps;
-        (self.meddle)(&Taken { number, is_loaded: self.is_loaded, inputs }, outputs)
+        (self.meddle)(&Taken { number, loads: self.loads, inputs }, outputs)
     }
 }
 
@@ -90,7 +90,7 @@ impl Instance for Meddled {
     }
 
     fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, Fault> {
-        self.is_loaded = true;
+        self.loads += 1;
         self.inner.load(config, now, state)
     }
 

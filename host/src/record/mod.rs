@@ -243,7 +243,8 @@ impl Recorder {
         }
     }
 
-    /// A fresh instance goes on from here, and has done again what is in memory, in so much time: that stays.
+    /// A fresh instance goes on from here, and has done again what is in memory, which stays. So much module time had passed
+    /// before that.
     pub(crate) fn go_on(&mut self, module_ns: Time) {
         self.due = limits::INTERVAL.saturating_add(module_ns);
         if let (Some(stream), Some(memory)) = (&mut self.stream, &self.memory) {

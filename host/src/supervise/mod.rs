@@ -8,6 +8,7 @@
 mod recover;
 mod redo;
 mod report;
+mod spare;
 
 use crate::device::Device;
 use crate::error::StreamError;
@@ -18,6 +19,7 @@ use crate::stack::Stack;
 use bulkhead_wit::{Time, limits};
 use recover::{Memories, Remedy};
 pub use report::{KEPT, KEPT_BYTES, RECORDING, Reporter};
+use spare::Spares;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,6 +89,7 @@ pub(crate) struct Supervisor {
     incidents: VecDeque<Incident>,
     figures: FaultFigures,
     memories: Memories,
+    spares: Spares,
     reporter: Option<Reporter>,
 }
 
@@ -101,6 +104,7 @@ impl Supervisor {
 
     /// Another module runs from now on, with what makes a fresh instance of it. Returns the former one's.
     pub(crate) fn replace_factory(&mut self, factory: Option<Factory>) -> Option<Factory> {
+        self.spares.forget();
         std::mem::replace(&mut self.factory, factory)
     }
 
@@ -214,6 +218,7 @@ impl Stack {
         self.recorder.fault(&fault, &self.outputs, &self.staged);
         let evidence = self.evidence();
         let sources: Vec<_> = self.arrived.iter().map(|arrived| arrived.ends.source.address).collect();
+        self.supervisor.spares.expect(self.now);
         match self.recover(&fault, device) {
             Ok(Remedy { left_out, dropped }) => {
                 let took = from.elapsed();

@@ -171,22 +171,21 @@ impl Stack {
     /// Unless much had to be done again, or `may_keep` says no, the checkpoint stays. An instance that seems to be sick hands
     /// its state on to one more: what is no part of the state stays behind, and a state that is corrupt may be refused.
     fn rebuild(&mut self, may_keep: bool) -> Result<(), Hopeless> {
-        let factory = self.supervisor.factory.as_mut().ok_or("nothing makes a fresh instance")?;
         let memory = self.recorder.memory().ok_or("there is no recording")?;
         let (base, entries) = memory.contents().ok_or("the recording did not keep up")?;
         let failed = |what: &str| {
             let what = what.to_owned();
             move |fault: Fault| format!("{what}: {fault}")
         };
-        let mut instance = factory().map_err(failed("no fresh instance can be made"))?;
-        match base {
+        let (mut instance, load_ns) = match base {
             Base::Start(config) => {
-                instance.start(config).map_err(failed("the fresh instance does not start"))?
+                let mut fresh = self.supervisor.fresh()?;
+                fresh.start(config).map_err(failed("the fresh instance does not start"))?;
+                (fresh, 0)
             }
-            Base::State { now, config, state } => {
-                instance.load(config, *now, state).map_err(failed("the last checkpoint does not load"))?;
-            }
-        }
+            Base::State { now, config, state } => self.supervisor.loaded(config, *now, state)?,
+        };
+        let loaded = instance.cost().wall_ns;
         let (mut batch, mut outputs, mut encoded) = (Batch::default(), Outputs::default(), Vec::new());
         let mut desk = Desk::default();
         for entry in entries {
@@ -206,19 +205,18 @@ impl Stack {
         self.former_cost = self.cost();
         self.instance = instance;
         let took = self.instance.cost().wall_ns;
+        // To save costs about as much as to load, and spares the next attempt what was done again.
+        let is_cheap = took.saturating_sub(loaded) < load_ns.max(KEPT);
         let is_sick = self.supervisor.memories.is_sick(self.recorder.steps());
-        if self.description().state_format == STATELESS || may_keep && took < KEPT && !is_sick {
-            self.recorder.go_on(took);
+        if self.description().state_format == STATELESS || may_keep && is_cheap && !is_sick {
+            self.recorder.go_on(loaded);
             return Ok(());
         }
         // From here on it is recorded anew: the next failure of this very step has less to replay.
         let state = self.instance.save().map_err(failed("the fresh instance cannot save its state"))?;
         let now = self.recorder.last_now();
         if is_sick {
-            let factory = self.supervisor.factory.as_mut().ok_or("nothing makes a fresh instance")?;
-            let mut heir = factory().map_err(failed("no fresh instance can be made"))?;
-            let loaded = heir.load(&self.config_of_load(), now, &state);
-            loaded.map_err(failed("the state of a sick instance does not load"))?;
+            let (heir, _) = self.supervisor.loaded(&self.config_of_load(), now, &state)?;
             self.former_cost = self.cost();
             self.instance = heir;
         }
