@@ -35,7 +35,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(instance: Box<dyn Instance>, recording: bool, connections: usize) -> Self {
+    fn new(instance: Box<dyn Instance>, recording: bool, connections: usize, offload: bool) -> Self {
         let mut options = Options::new(SERVER.into(), 24, 1500, [1, 2, 3, 4]);
         options.recording = recording;
         let mut server = Stack::new(instance, options).expect("it starts");
@@ -47,7 +47,7 @@ impl Pair {
         let listener = server
             .listen(local, ListenOptions { backlog: 4096, ..ListenOptions::default() })
             .expect("it listens");
-        let (link, one, other) = Link::new(LinkConfig::default(), 1);
+        let (link, one, other) = Link::new(LinkConfig { offload, ..LinkConfig::default() }, 1);
         let mut pair = Self {
             server,
             client,
@@ -125,9 +125,9 @@ fn median(times: &mut [f64]) -> f64 {
 }
 
 /// Medians without and with recording.
-fn compare(artifact: &Artifact, measure: impl Fn(&mut Pair) -> f64) -> (f64, f64) {
+fn compare(artifact: &Artifact, offload: bool, measure: impl Fn(&mut Pair) -> f64) -> (f64, f64) {
     let make = |recording| {
-        let mut pair = Pair::new(Box::new(artifact.instance().expect("an instance")), recording, 1);
+        let mut pair = Pair::new(Box::new(artifact.instance().expect("an instance")), recording, 1, offload);
         measure(&mut pair);
         pair
     };
@@ -144,14 +144,16 @@ fn main() {
     let artifact = Artifact::bundled().expect("the bundled module");
     let (bytes, count) = if is_bench() { (64 << 20, 20_000) } else { (1 << 20, 100) };
     for (what, (off, on)) in [
-        ("bulk, ns a KiB", compare(&artifact, |pair| pair.bulk(bytes) * 1024.0)),
-        ("1 byte and its echo, ns", compare(&artifact, |pair| pair.echo(count))),
+        ("bulk by super-segments, ns a KiB", compare(&artifact, true, |pair| pair.bulk(bytes) * 1024.0)),
+        ("bulk, 1500 bytes, ns a KiB", compare(&artifact, false, |pair| pair.bulk(bytes) * 1024.0)),
+        ("1 byte and its echo, ns", compare(&artifact, false, |pair| pair.echo(count))),
     ] {
-        println!("{what:<26} without {off:>9.1}, recorded {on:>9.1}: {:+.1} %", (on / off - 1.0) * 100.0);
+        println!("{what:<34} without {off:>9.1}, recorded {on:>9.1}: {:+.1} %", (on / off - 1.0) * 100.0);
     }
     println!("connections   checkpoint bytes   it takes us   recording holds KiB");
     for connections in if is_bench() { &[1, 10, 100, 1000, 4000][..] } else { &[1][..] } {
-        let mut pair = Pair::new(Box::new(artifact.instance().expect("an instance")), true, *connections);
+        let mut pair =
+            Pair::new(Box::new(artifact.instance().expect("an instance")), true, *connections, false);
         pair.echo(count / 4);
         let figures = pair.server.recording_figures();
         println!(

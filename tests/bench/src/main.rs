@@ -80,7 +80,7 @@ fn main() -> anyhow::Result<()> {
             bulkhead_namespace::end_with_input()?;
             let repetitions = if arguments.quick { 3 } else { arguments.repetitions };
             let plan = plan::Plan {
-                kinds: if arguments.only.is_empty() { Kind::ALL.to_vec() } else { arguments.only },
+                kinds: if arguments.only.is_empty() { Kind::USUAL.to_vec() } else { arguments.only },
                 workloads: if arguments.measure.is_empty() {
                     Workload::ALL.to_vec()
                 } else {

@@ -17,7 +17,7 @@ pub(crate) fn serve(kind: Kind) -> anyhow::Result<()> {
         Kind::Kernel => runtime()?.block_on(kernel()),
         Kind::Smoltcp => crate::smoltcp::serve(),
         Kind::Shards => sharded(),
-        Kind::Wasm | Kind::Native | Kind::WasmPlain | Kind::NativePlain => single(kind),
+        Kind::Wasm | Kind::Native | Kind::Unrecorded | Kind::WasmPlain | Kind::NativePlain => single(kind),
     }
 }
 
@@ -56,7 +56,7 @@ fn single(kind: Kind) -> anyhow::Result<()> {
     } else {
         Box::new(OffloadTun::open(&options(false)?)?)
     };
-    let mut builder = addressed(Builder::new(device))?;
+    let mut builder = addressed(Builder::new(device))?.recording(kind != Kind::Unrecorded);
     if matches!(kind, Kind::Native | Kind::NativePlain) {
         builder = builder.instance(Box::new(Native::new(Box::new(bulkhead_tcp::Tcp::new()))));
     }

@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Wasm,
     /// The same TCP natively, over TUN with offload
     Native,
+    /// The sandbox without the recording that recovery needs
+    Unrecorded,
     /// The sandbox on two shards
     Shards,
     /// bulkhead's TCP in the sandbox, over plain TUN
@@ -28,7 +30,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 7] = [
+    /// Those that are measured unless others are asked for.
+    pub(crate) const USUAL: [Self; 7] = [
         Self::Kernel,
         Self::Wasm,
         Self::Native,
@@ -43,6 +46,7 @@ impl Kind {
             Self::Kernel => "kernel, veth",
             Self::Wasm => "wasm, offload",
             Self::Native => "native, offload",
+            Self::Unrecorded => "wasm, no recording",
             Self::Shards => "wasm, 2 shards",
             Self::WasmPlain => "wasm, plain",
             Self::NativePlain => "native, plain",
