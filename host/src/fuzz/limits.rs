@@ -37,11 +37,3 @@ pub(super) const MINIMISE: usize = 3000;
 pub(super) const ROTATE: u32 = 1000;
 /// Different findings of a campaign.
 pub(super) const FINDINGS: usize = 1000;
-/// Bytes of a case that comes in a message.
-pub(super) const CASE_BYTES: usize = 256 << 10;
-/// Bytes of cases that a broker hands on; it keeps them for whoever joins later.
-pub(super) const SHARED_BYTES: usize = 128 << 20;
-/// Connections between brokers that one of them has at a time.
-pub(super) const LINKS: usize = 32;
-/// Machines whose status is known.
-pub(super) const MACHINES: usize = 256;

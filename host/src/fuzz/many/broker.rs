@@ -14,8 +14,8 @@ use libafl_bolts::{ClientId, Error};
 
 use super::hub::Hub;
 use super::input::Scenario;
+use super::limits;
 use super::pages::{Page, Pages};
-use crate::fuzz::limits;
 
 /// How often messages are looked for.
 const LOOKED: Duration = Duration::from_millis(1);

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use super::limits;
 use super::wire::{Hello, Status};
 use crate::fuzz::campaign::{Common, Progress};
 use crate::fuzz::coverage::Coverage;
-use crate::fuzz::limits;
 
 /// How long a status is handed on.
 const FRESH: Duration = Duration::from_secs(5);

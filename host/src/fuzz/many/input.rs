@@ -9,8 +9,8 @@ use libafl_bolts::HasLen;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::{Serialize, Serializer};
 
+use super::limits;
 use crate::fuzz::case::Case;
-use crate::fuzz::limits;
 
 /// A case. Cloning is cheap, since LibAFL clones an input for each change of it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

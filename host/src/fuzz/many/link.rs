@@ -19,9 +19,9 @@ use libafl_bolts::ClientId;
 
 use super::hub::Hub;
 use super::input::Scenario;
+use super::limits;
 use super::wire::{self, Frame, Inbox, Refusal};
 use super::worker::{self, Manager, State};
-use crate::fuzz::limits;
 
 /// How often a broker that listens or waits looks whether it should go on.
 const PAUSE: Duration = Duration::from_millis(20);

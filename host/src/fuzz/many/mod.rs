@@ -13,6 +13,7 @@
 mod broker;
 mod hub;
 mod input;
+mod limits;
 mod link;
 mod mutator;
 mod pages;

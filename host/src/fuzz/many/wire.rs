@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::input::{self, Scenario};
-use crate::fuzz::limits;
+use super::limits;
 
 /// The first bytes of both sides: what this is, and its version.
 const MAGIC: [u8; 16] = *b"bulkhead fuzz 1\n";

@@ -1,5 +1,6 @@
 //! A thread of the distributed mode: LibAFL's fuzzer, made of its parts and ours.
 
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ const FAILURES: u32 = 100;
 
 /// Connects to the broker behind this port. Cases of others are run here, and never believed: no two workers are alike.
 pub(super) fn connect(port: u16) -> Result<Manager, Error> {
+    // Where nobody listens any more LLMP would wait for ever.
+    drop(TcpStream::connect((Ipv4Addr::LOCALHOST, port))?);
     let client = LlmpClient::create_attach_to_tcp(Pages, port)?;
     LlmpEventManagerBuilder::new().build_from_client(client, EventConfig::AlwaysUnique)
 }
