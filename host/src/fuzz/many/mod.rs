@@ -114,7 +114,11 @@ impl Campaign {
                 }
                 let begun = Instant::now();
                 let lacks = || hub.caught_up.load(Ordering::Relaxed) < joined || !hub.is_even();
-                while lacks() && begun.elapsed() < AWAITED && !hub.is_closing() && !broker.is_finished() {
+                while lacks() && begun.elapsed() < AWAITED && !broker.is_finished() {
+                    if !tell(&progress()) {
+                        campaign.common.stop.store(true, Ordering::Relaxed);
+                        break;
+                    }
                     std::thread::sleep(LOOKED);
                 }
                 let workers: Vec<Handle<'_>> = (0..jobs)
