@@ -16,7 +16,7 @@ use serde_json::json;
 use super::failure::one_line;
 use super::fuzz_arguments::{Fuzz, FuzzModule, FuzzStart};
 use super::report::print;
-use super::{fuzz_dictionary, fuzz_seeds, fuzz_tools, signals::Signals};
+use super::{fuzz_dictionary, fuzz_many, fuzz_seeds, fuzz_tools, signals::Signals};
 
 /// Runs of `--ci`, where neither time nor runs are said.
 const CI_RUNS: u64 = 100_000;
@@ -58,13 +58,18 @@ fn campaign(arguments: &Fuzz) -> anyhow::Result<ExitCode> {
     if !arguments.ci {
         greet(arguments, &target, &folder, resumed, others);
     }
+    let meeting = fuzz_many::meeting(arguments)?;
     let stop = stop_on_signal()?;
     let mut campaign = Campaign::new(target, options);
     let mut status = Status::new(arguments.ci);
-    let progress = campaign.run(|progress| {
+    let tell = |progress: &Progress| {
         status.tell(progress);
         !stop.load(Ordering::Relaxed)
-    });
+    };
+    let progress = match meeting {
+        Some(meeting) => campaign.run_many(&meeting, tell)?,
+        None => campaign.run(tell),
+    };
     status.end();
     let found = campaign.found();
     if let Some(trouble) = store.trouble() {
@@ -162,14 +167,37 @@ struct Status {
     is_quiet: bool,
     is_terminal: bool,
     last: Option<Instant>,
-    recent: (Duration, u64, f64),
+    recent: Rate,
+    recent_of_all: Rate,
     told: usize,
+    trouble: Option<String>,
+}
+
+/// Runs a second, smoothed.
+#[derive(Default)]
+struct Rate {
+    at: Duration,
+    runs: u64,
+    rate: f64,
+}
+
+impl Rate {
+    fn measure(&mut self, at: Duration, runs: u64) -> f64 {
+        let seconds = at.saturating_sub(self.at).as_secs_f64();
+        if seconds > 0.0 {
+            let now = runs.saturating_sub(self.runs) as f64 / seconds;
+            let rate = if self.rate == 0.0 { now } else { 0.7 * self.rate + 0.3 * now };
+            *self = Self { at, runs, rate };
+        }
+        self.rate
+    }
 }
 
 impl Status {
     fn new(is_quiet: bool) -> Self {
         let is_terminal = std::io::stderr().is_terminal() && !is_quiet;
-        Self { is_quiet, is_terminal, last: None, recent: (Duration::ZERO, 0, 0.0), told: 0 }
+        let (recent, recent_of_all) = (Rate::default(), Rate::default());
+        Self { is_quiet, is_terminal, last: None, recent, recent_of_all, told: 0, trouble: None }
     }
 
     fn tell(&mut self, progress: &Progress) {
@@ -178,29 +206,28 @@ impl Status {
             eprintln!("found     {key}\n          {text}");
         }
         self.told = progress.findings.len();
+        if let Some(trouble) = progress.reach.as_ref().and_then(|reach| reach.trouble.clone())
+            && self.trouble.as_ref() != Some(&trouble)
+        {
+            self.clear();
+            eprintln!("broker    {trouble}");
+            self.trouble = Some(trouble);
+        }
         let pause = if self.is_terminal { REDRAWN } else { LOGGED };
         if self.last.is_some_and(|last| last.elapsed() < pause) || (self.is_quiet && self.last.is_none()) {
             self.last = self.last.or(Some(Instant::now()));
             return;
         }
         self.last = Some(Instant::now());
-        self.measure(progress);
+        let mut text = line(progress, self.recent.measure(progress.elapsed, progress.runs));
+        if let Some(reach) = &progress.reach {
+            text += &fuzz_many::line(reach, self.recent_of_all.measure(progress.elapsed, reach.runs));
+        }
         if self.is_terminal {
-            eprint!("\r\x1b[2K{}", line(progress, self.recent.2));
+            eprint!("\r\x1b[2K{text}");
             let _ = std::io::stderr().flush();
         } else {
-            eprintln!("{}", line(progress, self.recent.2));
-        }
-    }
-
-    /// Runs a second since this was last called, smoothed.
-    fn measure(&mut self, progress: &Progress) {
-        let (at, runs, rate) = self.recent;
-        let seconds = progress.elapsed.saturating_sub(at).as_secs_f64();
-        if seconds > 0.0 {
-            let now = progress.runs.saturating_sub(runs) as f64 / seconds;
-            let smooth = if rate == 0.0 { now } else { 0.7 * rate + 0.3 * now };
-            self.recent = (progress.elapsed, progress.runs, smooth);
+            eprintln!("{text}");
         }
     }
 
@@ -266,6 +293,9 @@ fn summary(progress: &Progress, found: &[Found], folder: &Path, arguments: &Fuzz
         text.push_str(&format!(", and {} that did not come again", progress.unconfirmed));
     }
     text.push('\n');
+    if let Some(reach) = &progress.reach {
+        text += &fuzz_many::summary(reach);
+    }
     let module = replay_options(arguments);
     for one in found {
         let place = folder.join("findings").join(&one.key);
@@ -328,6 +358,7 @@ fn summary_json(progress: &Progress, found: &[Found], folder: &Path) -> serde_js
         "corpus": progress.corpus,
         "stability_percent": progress.stability,
         "unconfirmed": progress.unconfirmed,
+        "all_machines": progress.reach.as_ref().map(fuzz_many::summary_json),
         "findings": findings,
     })
 }

@@ -1,5 +1,6 @@
 //! What can be said to `bulkhead fuzz`.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ sequence numbers that can be foreseen, and states that cannot be loaded again.
 Examples:
   bulkhead fuzz                                     the bundled TCP module, until Ctrl-C
   bulkhead fuzz my-tcp.wasm --corpus fuzz --jobs 4  a module of yours; corpus and findings stay in fuzz/, the next run goes on
+  bulkhead fuzz my-tcp.wasm --broker 0.0.0.0:1337   other machines may join; --join HOST:1337 on those
   bulkhead fuzz my-tcp.wasm --ci                    for continuous integration: fixed seed, 100,000 runs, JSON on standard output
   bulkhead fuzz new.wasm --against old.wasm         also: does the new version do what the old one did?
   bulkhead fuzz replay fuzz/findings/NAME           every event and frame of a finding, and the module's backtrace
@@ -69,6 +71,15 @@ pub(super) struct Fuzz {
     /// Threads, which share corpus and findings
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=48))]
     pub(super) jobs: u16,
+
+    /// Be a broker at this address, on the loopback interface if it is a port alone: LibAFL's loop in each thread, and other
+    /// machines may join
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = broker, conflicts_with = "blind")]
+    pub(super) broker: Option<SocketAddr>,
+
+    /// Share cases with another machine's broker; may be repeated. It must fuzz the same file
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "blind")]
+    pub(super) join: Vec<String>,
 
     /// End with the first finding
     #[arg(long)]
@@ -192,6 +203,12 @@ pub(super) enum Tool {
         #[command(flatten)]
         module: FuzzOther,
     },
+}
+
+fn broker(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse::<u16>().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    port.or_else(|_| text.parse())
+        .map_err(|_| "a port, or an address and a port, as in 0.0.0.0:1337".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -16,6 +16,7 @@ mod failure;
 mod fuzz;
 mod fuzz_arguments;
 mod fuzz_dictionary;
+mod fuzz_many;
 mod fuzz_seeds;
 mod fuzz_tools;
 mod gateway;

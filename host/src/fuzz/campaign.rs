@@ -11,8 +11,10 @@ use super::case::Case;
 use super::check::{Checker, Other};
 use super::corpus::Corpus;
 use super::coverage::Coverage;
-use super::finding::Finding;
-use super::mutate::Structure;
+use super::finding::{Finding, Kind};
+use super::generate::Generator;
+use super::limits;
+use super::mutate::{Mutator, Structure};
 use super::store::Store;
 use super::target::Target;
 use super::worker::Worker;
@@ -90,6 +92,9 @@ pub struct Progress {
     pub since_news: Option<Duration>,
     /// Since the last new edge.
     pub since_edge: Option<Duration>,
+    /// With the other machines: only where there may be some.
+    #[cfg(feature = "fuzz-many")]
+    pub reach: Option<super::many::Reach>,
 }
 
 /// What all threads share.
@@ -127,14 +132,46 @@ impl Common {
         self.checker.target().instrumented().probes.len()
     }
 
-    pub(super) fn words(&self) -> Vec<u64> {
+    /// What makes cases for the thread with this number.
+    pub(super) fn mutator(&self, number: u64) -> Mutator {
+        let seed = self.options.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut words = self.options.words.clone();
         words.extend(&self.checker.target().instrumented().constants);
-        words
+        let generator = Generator::new(seed, words, self.options.tokens.clone());
+        Mutator::new(generator, self.options.structure)
+    }
+
+    /// Something is wrong: confirmed in the module as it was built, made small, named, and reported once. Says whether it is
+    /// the first of its kind.
+    pub(super) fn found(&self, case: Case, finding: Finding) -> bool {
+        let quick = finding.key();
+        {
+            let mut state = self.state();
+            state.crashes += 1;
+            if state.quick.contains(&quick) || state.quick.len() >= limits::FINDINGS {
+                return false;
+            }
+            state.quick.insert(quick);
+        }
+        let Some(confirmed) = self.checker.again(&case, &finding.kind) else {
+            self.state().unconfirmed += 1;
+            return false;
+        };
+        let key = confirmed.key();
+        if self.state().found.iter().any(|found| found.key == key) {
+            return false;
+        }
+        let same = |kind: &Kind, small: &Case| {
+            self.checker.again(small, kind).is_some_and(|finding| finding.key() == key)
+        };
+        let small = super::minimise(&case, limits::MINIMISE, |small| same(&confirmed.kind, small));
+        let finding = self.checker.again(&small, &confirmed.kind).unwrap_or(confirmed);
+        self.report(key, small, finding);
+        true
     }
 
     /// Something new was found.
-    pub(super) fn report(&self, key: String, case: Case, finding: Finding) {
+    fn report(&self, key: String, case: Case, finding: Finding) {
         let (after, runs) = (self.begun.elapsed(), self.runs.load(Ordering::Relaxed));
         let found = Found { key, case, finding, after, runs };
         if let Some(store) = &self.options.store {
@@ -149,7 +186,7 @@ impl Common {
 
 /// A campaign against one module.
 pub struct Campaign {
-    common: Common,
+    pub(super) common: Common,
 }
 
 /// How often the caller is told of the progress.
@@ -176,9 +213,7 @@ impl Campaign {
 
     /// Runs it to its end. `tell` is called now and then, on the caller's thread, and says whether to go on.
     pub fn run(&mut self, mut tell: impl FnMut(&Progress) -> bool) -> Progress {
-        // Compiled before the clock starts; how it fails is found with the first finding.
-        drop(self.common.checker.target().plain());
-        self.common.begun = Instant::now();
+        self.begin();
         let common = &self.common;
         let jobs = common.options.jobs.max(1) as u64;
         let mut first = Worker::new(common, 0, None);
@@ -193,15 +228,28 @@ impl Campaign {
                     scope.spawn(move || Worker::new(common, number, most).work())
                 })
                 .collect();
-            while !threads.iter().all(std::thread::ScopedJoinHandle::is_finished) {
-                let is_late = common.options.time.is_some_and(|time| common.begun.elapsed() >= time);
-                if is_late || !tell(&self.progress()) {
-                    common.stop.store(true, Ordering::Relaxed);
-                }
-                std::thread::park_timeout(if is_late { TOLD / 10 } else { TOLD });
-            }
+            let is_over = || threads.iter().all(std::thread::ScopedJoinHandle::is_finished);
+            self.watch(is_over, || tell(&self.progress()));
         });
         self.progress()
+    }
+
+    /// The clock starts once everything is compiled; how that fails is found with the first finding.
+    pub(super) fn begin(&mut self) {
+        drop(self.common.checker.target().plain());
+        self.common.begun = Instant::now();
+    }
+
+    /// Waits for the threads, and stops them when time is up or the caller wants no more.
+    pub(super) fn watch(&self, is_over: impl Fn() -> bool, mut goes_on: impl FnMut() -> bool) {
+        let common = &self.common;
+        while !is_over() {
+            let is_late = common.options.time.is_some_and(|time| common.begun.elapsed() >= time);
+            if is_late || !goes_on() {
+                common.stop.store(true, Ordering::Relaxed);
+            }
+            std::thread::park_timeout(if is_late { TOLD / 10 } else { TOLD });
+        }
     }
 
     /// How far it has come.
@@ -225,6 +273,8 @@ impl Campaign {
             stability: (100 * state.stable).checked_div(state.tried).unwrap_or(100),
             since_news: state.last_news.map(|at| at.elapsed()),
             since_edge: state.last_edges.map(|at| at.elapsed()),
+            #[cfg(feature = "fuzz-many")]
+            reach: None,
         }
     }
 

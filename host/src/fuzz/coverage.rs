@@ -88,6 +88,20 @@ impl Coverage {
         news
     }
 
+    /// The same, of a run whose counts are magnitudes already.
+    #[cfg(feature = "fuzz-many")]
+    pub(super) fn add_magnitudes(&mut self, magnitudes: &[u8]) -> News {
+        let mut news = News::default();
+        for (seen, magnitude) in self.seen.iter_mut().zip(magnitudes) {
+            if *seen & magnitude != *magnitude {
+                *if *seen == 0 { &mut news.edges } else { &mut news.counts } += 1;
+                *seen |= magnitude;
+            }
+        }
+        self.edges += news.edges;
+        news
+    }
+
     /// Edges seen.
     pub(super) fn edges(&self) -> u32 {
         self.edges

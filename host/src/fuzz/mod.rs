@@ -10,11 +10,13 @@
 //! - [`finding`]: what was found, and by which name it is known;
 //! - `generate`, `mutate`: new cases; `coverage`, `corpus`: which of them are worth keeping;
 //! - [`seeds`]: cases of traffic that was seen;
-//! - [`campaign`], with `worker`: the search; [`check`]: the proof, in fresh instances of the module as it was built;
+//! - [`campaign`], with `worker` and `bench`: the search; [`check`]: the proof, in fresh instances of the module as it was built;
+//! - [`many`]: the search on many cores and machines, by LibAFL;
 //! - [`cover`]: what a corpus reaches, by function and by source line;
 //! - [`mod@minimise`]: small cases of large ones; [`store`]: the directory of a campaign; [`trace`]: a run for people.
 
 mod applications;
+mod bench;
 pub mod campaign;
 pub mod case;
 pub mod check;
@@ -26,6 +28,8 @@ pub mod finding;
 mod flow;
 mod generate;
 pub mod limits;
+#[cfg(feature = "fuzz-many")]
+pub mod many;
 pub mod minimise;
 mod mutate;
 pub mod rewrite;
@@ -44,6 +48,8 @@ pub use case::{Case, Event};
 pub use check::{Checker, Kept, Other};
 pub use execute::{Executor, Outcome, Watcher, World};
 pub use finding::{Finding, Kind};
+#[cfg(feature = "fuzz-many")]
+pub use many::{ManyError, Meeting, Reach};
 pub use minimise::minimise;
 pub use mutate::Structure;
 pub use rewrite::{Instrumented, Probe, RewriteError, instrument};

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bulkhead::fuzz::{Campaign, Case, Executor, Options, Structure, Target, World};
+use bulkhead::fuzz::{Campaign, Case, Executor, Meeting, Options, Structure, Target, World};
 use bulkhead_wit::Setting;
 
 /// The setting that chooses a bug, and their names: `planted-core`'s own.
@@ -32,7 +32,7 @@ fn main() {
     match words.first().map(String::as_str) {
         Some("planted") => planted(number(1, 5), Duration::from_secs(number(2, 120))),
         Some("speed") => speed(Duration::from_secs(number(1, 5)), words.get(2).map_or("", String::as_str)),
-        _ => eprintln!("planted [runs] [seconds], or speed [seconds] [fresh|kept|loop|loop-fresh]"),
+        _ => eprintln!("planted [runs] [seconds], or speed [seconds] [fresh|kept|loop|loop-fresh|beside]"),
     }
 }
 
@@ -123,6 +123,29 @@ fn speed(time: Duration, only: &str) {
             "whole loop, {name:<21} {rate:>8.0} runs/s, {} of {} edges",
             progress.edges, progress.probes
         );
+    }
+    if is_asked("beside") {
+        beside(&target, BESIDE * time.as_secs());
+    }
+}
+
+/// Runs of each loop for each second that is asked for.
+const BESIDE: u64 = 20_000;
+
+/// The small loop and LibAFL's, each with one worker and the same number of runs. LibAFL's has its broker beside it, as with
+/// `--broker`.
+fn beside(target: &Target, runs: u64) {
+    println!("\n| one worker, {runs} runs from nothing | runs a second | edges | corpus |");
+    println!("|---|---|---|---|");
+    for name in ["the small loop", "LibAFL's loop"] {
+        let options = Options { seed: 1, runs: Some(runs), ..Options::default() };
+        let mut campaign = Campaign::new(target.clone(), options);
+        let progress = match name {
+            "the small loop" => campaign.run(|_| true),
+            _ => campaign.run_many(&Meeting::default(), |_| true).expect("a broker"),
+        };
+        let rate = progress.runs as f64 / progress.elapsed.as_secs_f64();
+        println!("| {name} | {rate:.0} | {} of {} | {} |", progress.edges, progress.probes, progress.corpus);
     }
 }
 

@@ -2,5 +2,6 @@
 
 mod campaign;
 mod coverage;
+mod many;
 mod planted;
 mod seeds;
