@@ -11,7 +11,7 @@ use crate::out::{Context, Payload};
 use crate::state::State;
 use crate::tables::Tables;
 use bulkhead_wit::registry::{protocol, reason};
-use bulkhead_wit::{Event, How, Reason, Segment, Source};
+use bulkhead_wit::{Event, How, Reason, Segment, Source, limits};
 
 /// A network header with extensions that is quoted whole, in bytes.
 const QUOTED_MAX: usize = 256;
@@ -41,7 +41,9 @@ pub(crate) fn message(index: u32, header: &[u8], segment: &Segment, cx: &mut Con
     };
     reply.build(if v4 { protocol::ICMP } else { protocol::ICMPV6 }, false, headers);
     let transport = headers.len() - start;
-    if !echo_reply(rest, v4, headers) {
+    // With another header than the request had, an answer may be longer than a datagram can be.
+    let is_too_long = |headers: &[u8]| headers.len() - start + segment.payload as usize > limits::DATAGRAM;
+    if !echo_reply(rest, v4, headers) || is_too_long(headers) {
         headers.truncate(start);
         return;
     }
