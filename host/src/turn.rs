@@ -116,13 +116,10 @@ impl Stack {
 
     /// One step; what follows a fault is for the supervisor to decide.
     fn step(&mut self, device: &mut dyn Device) -> Result<(), Arc<Fault>> {
-        let mut done = self.attempt(device);
-        if let Err(fault) = &done
-            && self.fall_back(fault)
-        {
-            done = self.attempt(device);
-        }
-        done.and_then(|()| self.checkpoint()).or_else(|fault| self.mend(fault, device))
+        self.attempt(device)
+            .or_else(|fault| if self.fall_back(&fault) { self.attempt(device) } else { Err(fault) })
+            .and_then(|()| self.checkpoint())
+            .or_else(|fault| self.mend(fault, device))
     }
 
     /// Record, step, inspect, and carry out: after a fault nothing has changed but the instance.
