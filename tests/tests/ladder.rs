@@ -106,9 +106,15 @@ fn run(at: u64, how: How) -> u64 {
 }
 
 /// A fault of the instance's own, that is in no input and no part of its state: from some step on it fails over every
-/// segment with bytes. It lasts until one goes on that was loaded. That one fails once more, for no reason.
+/// segment with bytes, or in every step. It lasts until one goes on that was loaded. That one fails once more, for no reason.
 #[test]
 fn a_sick_instance_hands_on_its_state_and_others_wait() {
+    for in_every_step in [false, true] {
+        hand_on(in_every_step);
+    }
+}
+
+fn hand_on(in_every_step: bool) {
     /// What all instances share.
     #[derive(Default)]
     struct Seen {
@@ -125,7 +131,7 @@ fn a_sick_instance_hands_on_its_state_and_others_wait() {
                 seen.loads.fetch_max(taken.loads.into(), Ordering::Relaxed);
                 let mut segments = taken.inputs.segments.iter();
                 let fails = match taken.loads {
-                    0 => taken.number > 60 && segments.any(|segment| segment.payload > 0),
+                    0 => taken.number > 60 && (in_every_step || segments.any(|segment| segment.payload > 0)),
                     _ => taken.number > 30 && !seen.has_failed_again.swap(true, Ordering::Relaxed),
                 };
                 if fails { Err(Fault::Ended) } else { Ok(()) }

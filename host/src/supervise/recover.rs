@@ -12,13 +12,13 @@
 //! | an open, a listen, a bind | fails with the fault |
 //! | an option, a question, credit of a listener | left out |
 //! | a datagram | lost |
-//! | anything else that names a connection, and a timer | the connection that it names goes |
-//! | anything that is about the whole instance | no recovery: the module starts afresh |
+//! | anything else that names a connection, and a timer after the state was handed on | the connection that it names goes |
+//! | anything that is about the whole instance | the state is handed on; if that does not help, the module starts afresh |
 //!
 //! Ledgers and streams are the host's and were not touched by the step that failed, so connections go on.
 //!
-//! Where segments of several connections kill one after the other, the state is sick and not they: then the instance hands
-//! its state on to one more, by `save` and `load`, and what is no part of the state stays behind.
+//! Where segments of several connections kill one after the other, or nothing can be left out, the state is sick and not they:
+//! then the instance hands its state on to one more, by `save` and `load`, and what is no part of the state stays behind.
 
 use super::redo::{Part, Redo};
 use crate::device::Device;
@@ -73,6 +73,8 @@ pub(super) struct Memories {
     poisons: VecDeque<Poison>,
     /// Connections whose position was left out, and is to be told again.
     told_again: VecDeque<Handle>,
+    /// The next instance is to hand its state on to one more.
+    is_to_hand_on: bool,
 }
 
 impl Memories {
@@ -154,6 +156,7 @@ impl Stack {
         let mut redo = Redo::take(&mut self.batch, &mut self.arrived, self.now);
         let mut remedy = Remedy::default();
         let mut fault = Arc::clone(fault);
+        let mut was_handed_on = false;
         self.companion = None;
         for _ in 0..ATTEMPTS {
             // Where it was a checkpoint that failed, the fresh instance has to show that it can save its state.
@@ -161,8 +164,22 @@ impl Stack {
             self.rebuild(is_step)?;
             let Some((part, next)) = self.redo(&mut redo, &fault, device) else { return Ok(remedy) };
             fault = next;
-            remedy.left_out.push(part.to_string());
-            self.leave_out(part, &fault, &mut redo, &mut remedy)?;
+            let left_out = part.to_string();
+            let done = match &part {
+                // Which timer it was, if it was one, is a guess.
+                Part::Time if !was_handed_on => Err(String::new()),
+                _ => self.leave_out(part.clone(), &fault, &mut redo, &mut remedy),
+            };
+            match done {
+                Ok(()) => remedy.left_out.push(left_out),
+                // Nothing can be left out, so the state may be what kills: once it is handed on, and this is done again.
+                Err(_) if !was_handed_on => {
+                    was_handed_on = true;
+                    self.supervisor.memories.is_to_hand_on = true;
+                    redo.first(self.now, part);
+                }
+                Err(why) => return Err(why),
+            }
         }
         Err(format!("more than {ATTEMPTS} inputs of one step kill it"))
     }
@@ -207,7 +224,8 @@ impl Stack {
         let took = self.instance.cost().wall_ns;
         // To save costs about as much as to load, and spares the next attempt what was done again.
         let is_cheap = took.saturating_sub(loaded) < load_ns.max(KEPT);
-        let is_sick = self.supervisor.memories.is_sick(self.recorder.steps());
+        let memories = &mut self.supervisor.memories;
+        let is_sick = std::mem::take(&mut memories.is_to_hand_on) || memories.is_sick(self.recorder.steps());
         if self.description().state_format == STATELESS || may_keep && is_cheap && !is_sick {
             self.recorder.go_on(loaded);
             return Ok(());
