@@ -8,6 +8,7 @@ use libc::{c_int, c_void, sockaddr, sockaddr_in, socklen_t};
 use std::ffi::CString;
 use std::mem::{MaybeUninit, transmute, zeroed};
 use std::ptr::{null, null_mut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const OURS: [u8; 4] = [10, 0, 0, 1];
 const PEER: [u8; 4] = [10, 0, 0, 2];
@@ -18,8 +19,12 @@ const FIN: u8 = 1;
 const PSH: u8 = 8;
 const ACK: u8 = 16;
 
+/// One test at a time: a descriptor that one of them has closed may be another's the next moment.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// A loaded interface, and the peer's side of one connection.
 struct Loaded {
+    _alone: MutexGuard<'static, ()>,
     calls: Interface,
     sequence: u32,
     acknowledgement: u32,
@@ -36,6 +41,7 @@ struct Got {
 }
 
 fn load() -> Loaded {
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().join("libbulkhead_packetdrill.so");
     let path = CString::new(path.into_os_string().into_encoded_bytes()).unwrap();
@@ -51,7 +57,7 @@ fn load() -> Loaded {
         init(flags.as_ptr(), calls.as_mut_ptr());
         calls.assume_init()
     };
-    Loaded { calls, sequence: 1000, acknowledgement: 0 }
+    Loaded { _alone: alone, calls, sequence: 1000, acknowledgement: 0 }
 }
 
 /// A call of the interface.
