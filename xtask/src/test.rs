@@ -128,7 +128,7 @@ fn tests(packages: &[&str], choice: &[&str], root: bool, tally: &mut Tally) -> a
     }
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let patience = if choice.contains(&"slow_") { PATIENCE_SLOW } else { PATIENCE };
-    tally.failed += watch(&mut child, patience, |line| tally.count(line))?;
+    tally.failed += watch(&mut child, patience, &mut std::io::stdout(), |line| tally.count(line))?;
     let status = child.wait()?;
     if !status.success() {
         bail!("`cargo test {words}` failed");

@@ -1,7 +1,7 @@
 //! Watches a run of `cargo test`: shows what it prints as it comes, and ends a test program that has fallen silent, so that a
 //! test that hangs is one that fails, by name, and not the end of the whole run.
 
-use std::io::{Read, Write as _};
+use std::io::{Read as _, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ impl Printed {
     }
 }
 
-/// Copies a child's standard output to ours until it ends, and gives each line to `heard`. A test program that prints nothing
+/// Copies a child's standard output to `shown` until it ends, and gives each line to `heard`. A test program that prints nothing
 /// for as long as `patience` is killed; returns how many were.
 ///
 /// # Errors
@@ -51,6 +51,7 @@ impl Printed {
 pub(crate) fn watch(
     child: &mut Child,
     patience: Duration,
+    shown: &mut impl Write,
     mut heard: impl FnMut(&str),
 ) -> anyhow::Result<u64> {
     let mut output = child.stdout.take().context("its output is ours")?;
@@ -70,14 +71,13 @@ pub(crate) fn watch(
         match coming.recv_timeout(Duration::from_secs(1)) {
             Ok(bytes) => {
                 last = Instant::now();
-                let mut out = std::io::stdout().lock();
                 // Whoever reads us may be gone; the tests go on and are counted.
-                let _ = out.write_all(&bytes).and_then(|()| out.flush());
+                let _ = shown.write_all(&bytes).and_then(|()| shown.flush());
                 printed.take(&bytes, &mut heard);
             }
             Err(RecvTimeoutError::Timeout) if printed.is_testing && last.elapsed() >= patience => {
                 let doing = String::from_utf8_lossy(&printed.line).into_owned();
-                println!();
+                let _ = writeln!(shown);
                 say(format!("silent for {} s, killed: {doing}", patience.as_secs()));
                 for of in descendants(child.id()) {
                     tell(of);
@@ -135,6 +135,7 @@ fn kill(pid: u32) {
 #[cfg(test)]
 mod tests {
     use super::{Printed, watch};
+    use std::io::sink;
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
@@ -157,7 +158,8 @@ mod tests {
         let script = "sh -c 'echo running 1 test; printf \"test hangs ... \"; exec sleep 1000'; echo after";
         let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = Vec::new();
-        let killed = watch(&mut child, Duration::from_millis(100), |line| lines.push(line.to_owned()));
+        let killed =
+            watch(&mut child, Duration::from_millis(100), &mut sink(), |line| lines.push(line.to_owned()));
         assert_eq!(killed.unwrap(), 1);
         assert!(child.wait().unwrap().success());
         assert_eq!(lines, ["running 1 test", "test hangs ... after"]);

@@ -220,7 +220,7 @@ impl Stack {
         let sources: Vec<_> = self.arrived.iter().map(|arrived| arrived.ends.source.address).collect();
         self.supervisor.spares.expect(self.now);
         match self.recover(&fault, device) {
-            Ok(Remedy { left_out, dropped }) => {
+            Ok(Remedy { left_out, dropped, .. }) => {
                 let took = from.elapsed();
                 tracing::error!(
                     microseconds = took.as_micros(),

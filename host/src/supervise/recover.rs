@@ -73,8 +73,6 @@ pub(super) struct Memories {
     poisons: VecDeque<Poison>,
     /// Connections whose position was left out, and is to be told again.
     told_again: VecDeque<Handle>,
-    /// The next instance is to hand its state on to one more.
-    is_to_hand_on: bool,
 }
 
 impl Memories {
@@ -135,6 +133,8 @@ pub(super) struct Remedy {
     pub(super) left_out: Vec<String>,
     /// Connections that had to go.
     pub(super) dropped: usize,
+    /// Whether the state was handed on, since nothing could be left out.
+    was_handed_on: bool,
 }
 
 /// Why there is no recovery; a restart follows.
@@ -156,26 +156,20 @@ impl Stack {
         let mut redo = Redo::take(&mut self.batch, &mut self.arrived, self.now);
         let mut remedy = Remedy::default();
         let mut fault = Arc::clone(fault);
-        let mut was_handed_on = false;
+        let mut hands_on = false;
         self.companion = None;
         for _ in 0..ATTEMPTS {
             // Where it was a checkpoint that failed, the fresh instance has to show that it can save its state.
             let is_step = self.recorder.forget_failed();
-            self.rebuild(is_step)?;
+            self.rebuild(is_step, std::mem::take(&mut hands_on))?;
             let Some((part, next)) = self.redo(&mut redo, &fault, device) else { return Ok(remedy) };
             fault = next;
             let left_out = part.to_string();
-            let done = match &part {
-                // Which timer it was, if it was one, is a guess.
-                Part::Time if !was_handed_on => Err(String::new()),
-                _ => self.leave_out(part.clone(), &fault, &mut redo, &mut remedy),
-            };
-            match done {
+            match self.leave_out(part.clone(), &fault, &mut redo, &mut remedy) {
                 Ok(()) => remedy.left_out.push(left_out),
-                // Nothing can be left out, so the state may be what kills: once it is handed on, and this is done again.
-                Err(_) if !was_handed_on => {
-                    was_handed_on = true;
-                    self.supervisor.memories.is_to_hand_on = true;
+                // The state may be what kills: once it is handed on, and this is done again.
+                Err(_) if !remedy.was_handed_on => {
+                    (remedy.was_handed_on, hands_on) = (true, true);
                     redo.first(self.now, part);
                 }
                 Err(why) => return Err(why),
@@ -185,9 +179,9 @@ impl Stack {
     }
 
     /// A fresh instance in the place of the failed one, in the state in which that was before its last step.
-    /// Unless much had to be done again, or `may_keep` says no, the checkpoint stays. An instance that seems to be sick hands
-    /// its state on to one more: what is no part of the state stays behind, and a state that is corrupt may be refused.
-    fn rebuild(&mut self, may_keep: bool) -> Result<(), Hopeless> {
+    /// Unless much had to be done again, or `may_keep` says no, the checkpoint stays. With `hands_on`, or where the instance seems
+    /// to be sick, it hands its state on to one more: what is no part of it stays behind, and one that is corrupt may be refused.
+    fn rebuild(&mut self, may_keep: bool, hands_on: bool) -> Result<(), Hopeless> {
         let memory = self.recorder.memory().ok_or("there is no recording")?;
         let (base, entries) = memory.contents().ok_or("the recording did not keep up")?;
         let failed = |what: &str| {
@@ -224,8 +218,7 @@ impl Stack {
         let took = self.instance.cost().wall_ns;
         // To save costs about as much as to load, and spares the next attempt what was done again.
         let is_cheap = took.saturating_sub(loaded) < load_ns.max(KEPT);
-        let memories = &mut self.supervisor.memories;
-        let is_sick = std::mem::take(&mut memories.is_to_hand_on) || memories.is_sick(self.recorder.steps());
+        let is_sick = hands_on || self.supervisor.memories.is_sick(self.recorder.steps());
         if self.description().state_format == STATELESS || may_keep && is_cheap && !is_sick {
             self.recorder.go_on(loaded);
             return Ok(());
@@ -317,6 +310,8 @@ impl Stack {
                     return Err("what kills it is about the whole instance".into());
                 }
             },
+            // Which timer it was, if it was one, is a guess.
+            Part::Time if !remedy.was_handed_on => return Err("it fails without any input".into()),
             Part::Time => self.recorder.last_deadline_of(),
         };
         self.condemn(guilty, part, fault, redo, remedy)

@@ -69,7 +69,7 @@ impl Supervisor {
             }
         }
         let mut fresh = self.fresh()?;
-        let failed = |fault: Fault| format!("the last checkpoint does not load: {fault}");
+        let failed = |fault: Fault| format!("the state does not load: {fault}");
         fresh.load(config, now, state).map_err(failed)?;
         let took = fresh.cost().wall_ns;
         Ok((fresh, took))
