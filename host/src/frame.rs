@@ -38,7 +38,6 @@ const LOOKS: usize = 16;
 ///
 /// [`fill`]: FramePool::fill
 pub struct FramePool {
-    buffer_bytes: usize,
     buffers_max: usize,
     /// Buffers that nobody else refers to.
     free: Vec<Arc<[u8]>>,
@@ -53,15 +52,8 @@ impl FramePool {
     /// A pool of at most `buffers_max` buffers of [`BUFFER_BYTES`]; none is allocated yet.
     #[must_use]
     pub fn new(buffers_max: usize) -> Self {
-        Self::with_buffer_bytes(buffers_max, BUFFER_BYTES)
-    }
-
-    /// A pool whose buffers have `buffer_bytes` each, for devices whose frames are known to be short. A buffer must
-    /// take [`HEADROOM`] bytes more than the longest frame.
-    #[must_use]
-    pub fn with_buffer_bytes(buffers_max: usize, buffer_bytes: usize) -> Self {
         let (free, lent) = (Vec::new(), VecDeque::new());
-        Self { buffer_bytes, buffers_max, free, lent, in_use: 0, since_count: RECOUNT }
+        Self { buffers_max, free, lent, in_use: 0, since_count: RECOUNT }
     }
 
     /// Lets `read` write into a free buffer. It returns where in the buffer the frame lies and what the device says of
@@ -112,13 +104,7 @@ impl FramePool {
     /// Bytes of all buffers, in use or free.
     #[must_use]
     pub fn memory(&self) -> usize {
-        (self.free.len() + self.lent.len()) * self.buffer_bytes
-    }
-
-    /// Bytes that slices hold now. Looks at every buffer.
-    #[must_use]
-    pub fn memory_in_use(&self) -> usize {
-        self.count_in_use() * self.buffer_bytes
+        (self.free.len() + self.lent.len()) * BUFFER_BYTES
     }
 
     /// Whether three quarters of the bound are held by slices: time to copy payloads out rather than to keep them.
@@ -156,8 +142,11 @@ impl FramePool {
         self.since_count = RECOUNT;
     }
 
-    /// A buffer with no other reference to it.
+    /// A buffer with no other reference to it: of those that have become free the last, which is in a cache still.
     fn take(&mut self) -> Option<Arc<[u8]>> {
+        while let Some(buffer) = self.lent.pop_front_if(|buffer| Arc::strong_count(buffer) == 1) {
+            self.free.push(buffer);
+        }
         if let Some(buffer) = self.free.pop() {
             return Some(buffer);
         }
@@ -171,7 +160,7 @@ impl FramePool {
             }
             self.lent.push_back(buffer);
         }
-        if full { None } else { Some(std::iter::repeat_n(0, self.buffer_bytes).collect()) }
+        if full { None } else { Some(std::iter::repeat_n(0, BUFFER_BYTES).collect()) }
     }
 }
 
@@ -183,12 +172,7 @@ impl Default for FramePool {
 
 impl fmt::Debug for FramePool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FramePool")
-            .field("free", &self.free.len())
-            .field("lent", &self.lent.len())
-            .field("buffers_max", &self.buffers_max)
-            .field("buffer_bytes", &self.buffer_bytes)
-            .finish()
+        write!(f, "FramePool({} free, {} lent)", self.free.len(), self.lent.len())
     }
 }
 
@@ -314,7 +298,7 @@ mod tests {
             assert_eq!((&*one.bytes, &*two.bytes), (&[round; 100][..], &[round + 1; 200][..]));
         }
         assert_eq!(pool.memory(), 2 * BUFFER_BYTES);
-        assert_eq!(pool.memory_in_use(), 0);
+        assert_eq!(pool.count_in_use(), 0);
         pool.trim(1);
         assert_eq!(pool.memory(), BUFFER_BYTES);
     }
@@ -327,29 +311,29 @@ mod tests {
             frame(&mut pool, &[0xee; 4000]).unwrap();
         }
         assert_eq!(&*kept, b"bytes");
-        assert_eq!((kept.memory(), pool.memory_in_use()), (BUFFER_BYTES, BUFFER_BYTES));
+        assert_eq!((kept.memory(), pool.count_in_use()), (BUFFER_BYTES, 1));
         kept.advance(2);
         assert_eq!(&*kept, b"tes");
         kept.advance(3);
-        assert_eq!((kept.len(), kept.memory(), pool.memory_in_use()), (0, 0, 0));
+        assert_eq!((kept.len(), kept.memory(), pool.count_in_use()), (0, 0, 0));
     }
 
     #[test]
     fn the_bound_holds_and_ends_with_the_first_slice_dropped() {
-        let mut pool = FramePool::with_buffer_bytes(64, 2048);
+        let mut pool = FramePool::new(64);
         let mut kept: Vec<Frame> = (0..64).map(|_| frame(&mut pool, &[7; 2000]).unwrap()).collect();
         assert!(pool.is_pressed());
         assert_eq!(frame(&mut pool, &[8; 10]).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
         kept.remove(40);
         assert_eq!(&*frame(&mut pool, &[8; 10]).unwrap().bytes, &[8; 10]);
-        assert_eq!(pool.memory(), 64 * 2048);
+        assert_eq!(pool.memory(), 64 * BUFFER_BYTES);
         // Pressure ends once slices are dropped, though the buffers are there still.
         kept.truncate(40);
         for _ in 0..RECOUNT {
             frame(&mut pool, &[8; 10]).unwrap();
         }
         assert!(!pool.is_pressed());
-        assert_eq!(pool.memory(), 64 * 2048);
+        assert_eq!(pool.memory(), 64 * BUFFER_BYTES);
     }
 
     #[test]

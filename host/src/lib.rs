@@ -98,8 +98,9 @@ pub mod device;
 pub mod error;
 pub mod fault;
 pub mod frame;
-#[cfg(feature = "fuzz")]
+#[cfg(feature = "fuzz-cases")]
 pub mod fuzz;
+#[cfg(feature = "net")]
 pub mod handover;
 pub mod inspect;
 pub mod join;

@@ -22,6 +22,9 @@ use std::sync::Arc;
 const STEPS: u32 = 8;
 /// Segments that are taken into one step: enough to share the cost of a call, few enough to answer soon.
 const BATCH: usize = 128;
+/// Payload that is taken into one step, in bytes; then the turn ends, so that applications read what is in a cache still. Twice as
+/// much would fill the larger caches of small machines, and be read from memory.
+const BATCH_BYTES: usize = 512 << 10;
 /// Bytes that one step may send, so that acknowledgements are heard between super-segments.
 const ROOM_BYTES: u32 = 2 << 20;
 /// Sends of one step.
@@ -66,7 +69,7 @@ impl Stack {
                 device.set_now(self.now);
                 self.follow_mtu(device.capabilities().mtu);
             }
-            let more_arriving = self.gather(device);
+            let (more_arriving, bytes) = self.gather(device);
             let is_due = self.unfinished || self.deadline <= self.now;
             if self.batch.is_empty() && !is_due {
                 return Ok(turn);
@@ -74,7 +77,7 @@ impl Stack {
             self.step(device)?;
             turn.steps += 1;
             turn.again = more_arriving || self.unfinished || self.has_news();
-            if !turn.again || turn.steps == STEPS {
+            if !turn.again || turn.steps == STEPS || bytes >= BATCH_BYTES {
                 self.make_spare();
                 return Ok(turn);
             }
@@ -89,8 +92,8 @@ impl Stack {
         self.batch.room = Room { sends: ROOM_SENDS, bytes: ROOM_BYTES };
     }
 
-    /// Device and split: fills the batch. Says whether the device may have more.
-    fn gather(&mut self, device: &mut dyn Device) -> bool {
+    /// Device and split: fills the batch. Says whether the device may have more, and how many bytes it gave.
+    fn gather(&mut self, device: &mut dyn Device) -> (bool, usize) {
         self.begin_batch();
         self.relieve();
         self.take_calls();
@@ -101,17 +104,17 @@ impl Stack {
             self.drops += u64::from(self.split.split(frame, &mut self.batch, &mut self.arrived).is_err());
         }
         let most = if self.instance.has_payload() { limits::ARRIVING } else { BATCH };
-        while self.batch.segments.len() < most && Split::has_room(&self.batch) {
-            match device.receive(&mut self.pool) {
-                Ok(Some(frame)) => self.admit(frame),
-                Ok(None) => return false,
-                Err(error) => {
-                    self.note_device_error(&error);
-                    return false;
-                }
-            }
+        let mut bytes = 0;
+        while self.batch.segments.len() < most && bytes < BATCH_BYTES && Split::has_room(&self.batch) {
+            let received = device.receive(&mut self.pool).unwrap_or_else(|error| {
+                self.note_device_error(&error);
+                None
+            });
+            let Some(frame) = received else { return (false, bytes) };
+            bytes += frame.bytes.len();
+            self.admit(frame);
         }
-        true
+        (true, bytes)
     }
 
     /// One step; what follows a fault is for the supervisor to decide.

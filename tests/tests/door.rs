@@ -19,8 +19,13 @@ use bulkhead_wit::{
 };
 
 const BUDGET: usize = 200_000;
-const SIZES: Sizes =
-    Sizes { receive_first: 60_000, receive_max: 1 << 20, send_first: 60_000, send_max: 1 << 20 };
+const SIZES: Sizes = Sizes {
+    receive_first: 60_000,
+    receive_max: 1 << 20,
+    send_first: 60_000,
+    send_max: 1 << 20,
+    unsent_max: 1 << 20,
+};
 
 /// Two hosts with these options, of which the second listens.
 fn listening(options: &dyn Fn(&mut Options)) -> (World, Endpoint, ListenerId) {

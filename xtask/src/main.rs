@@ -8,6 +8,7 @@
 //! - [`demo`]: shows a download from the sandboxed stack;
 //! - [`goodput`]: goodput against loss and round trip, beside the kernel;
 //! - [`interop`]: the stack against other stacks, with programs that people use;
+//! - [`libfuzzer`]: native fuzzing of what reads strangers' and modules' words;
 //! - [`page`]: generates docs/conformance.md;
 //! - [`privileged`]: builds what needs root, and runs it so that it ends with us;
 //! - [`policy`]: what we may depend on;
@@ -24,6 +25,7 @@ mod goodput;
 mod guests;
 mod interop;
 mod leftovers;
+mod libfuzzer;
 mod new_module;
 mod packages;
 mod page;
@@ -49,6 +51,7 @@ cargo xtask interop [--quick]  the stack against Linux, smoltcp, lwIP and itself
 cargo xtask conformance-page   generate docs/conformance.md: scripts, contract, packetdrill, interop
 cargo xtask faults [--json]    what a defect of the TCP module does in each placement: who dies, what is corrupted
 cargo xtask recovery [--quick] a thousand faults of every kind under load: what is lost, how long recoveries take
+cargo xtask libfuzzer TARGET   native fuzzing of split, inspect or tcp by libFuzzer (compare: how fast beside `bulkhead fuzz`)
 cargo xtask guests [--force]   build every protocol module into <target>/guests/<name>.wasm
 cargo xtask new-module NAME    begin a protocol module in examples/NAME (--in FOLDER: elsewhere), small and whole
 cargo xtask policy             check licences and sources of all dependencies
@@ -63,6 +66,9 @@ interop Installs nginx, curl, iperf3, redis, an ssh client, dropbear, wrk and lw
         then runs each of some sixty cells in namespaces of its own (as root, by sudo if need be). Results are written as
         JSON and Markdown beside the target directory's other files; `cargo xtask interop --help` has more. Leaves nothing
         behind, even on Ctrl-C.
+libfuzzer  TARGET [--no-sanitizer] [libFuzzer's options, as -max_total_time=60]. Builds tests/libfuzzer with the stable compiler,
+        counters and AddressSanitizer, and fuzzes until Ctrl-C or a finding. The corpus stays in the target directory. Installs
+        g++ where it is missing.
 guests  Needs the target wasm32-unknown-unknown. It uses rustup's where it is installed, else adds it by
         `rustup target add`, else installs Debian's rustc-web, cargo-web and rust-web-src (beside rustup, to /usr/bin).
         The module in C takes Debian's clang and lld, installed where they are missing; without them it is left out.
@@ -100,6 +106,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<()> {
         "interop" => interop::run(rest),
         "conformance-page" => flag(rest, "").and_then(|_| page::generate()),
         "recovery" => recovery::measure(rest),
+        "libfuzzer" => libfuzzer::fuzz(rest),
         "policy" => flag(rest, "").and_then(|_| policy::check()),
         "guests" => match rest {
             [option, manifest] if option == "--manifest-path" => guests::build_elsewhere(manifest.as_ref()),

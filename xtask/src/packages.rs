@@ -32,6 +32,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("wget", "wget"),
     ("python3", "python3"),
     ("pip3", "python3-pip"),
+    ("c++", "g++"),
 ];
 
 /// Installs the packages of those `programs` that are not on the search path. `why` completes the sentence "needed to ...".

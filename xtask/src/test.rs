@@ -12,7 +12,7 @@ use crate::leftovers::Before;
 use crate::packages::{self, is_root};
 use crate::shell::{cargo, run, say, which};
 use crate::watch::watch;
-use crate::{guests, policy};
+use crate::{guests, libfuzzer, policy};
 
 /// How long a test program may print nothing. The longest tests of the everyday run take a minute.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -46,6 +46,7 @@ pub(crate) fn run_all(all: bool) -> anyhow::Result<()> {
         let more =
             ["--manifest-path", "examples/more/Cargo.toml", "--target-dir", "target/more", "--examples"];
         outcome = outcome.and(tests(&more, &[], false, &mut tally));
+        outcome = outcome.and(libfuzzer::short());
         let slow = ["--ignored", "--test-threads=1", "slow_"];
         outcome = outcome.and(tests(&["--workspace", "--release"], &slow, true, &mut tally));
     }
@@ -94,6 +95,15 @@ fn lint(all: bool) -> anyhow::Result<()> {
         "-D",
         "warnings",
     ]))?;
+    // Other choices of features than the default, each as somebody's dependency has it.
+    let lean = ["", "net", "fuzz-cases"].into_iter();
+    let more =
+        ["wasm,net", "tun", "process", "conformance", "fuzz"].into_iter().take(if all { 5 } else { 0 });
+    for features in lean.chain(more) {
+        say(format!("cargo check --no-default-features --features '{features}'"));
+        let lib = ["check", "--quiet", "--locked", "--package", "bulkhead", "--lib", "--no-default-features"];
+        run(cargo().args(lib).args(["--features", features]))?;
+    }
     if all {
         say("cargo doc");
         let mut doc = cargo();

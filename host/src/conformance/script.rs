@@ -58,6 +58,8 @@ impl Default for Setup {
                 receive_max: 6 << 20,
                 send_first: 1 << 20,
                 send_max: 4 << 20,
+                // What a script writes is written.
+                unsent_max: u32::MAX,
             },
             settings: Vec::new(),
         }

@@ -154,9 +154,9 @@ impl Run<'_> {
     fn write(&mut self, flow: u8, count: u32, marks: u8) {
         let marks = self.mark(marks);
         let Some(stream) = self.stream(flow) else { return };
-        let (bytes, count) = (&mut self.memory.bytes, count.min(WRITE) as usize);
-        bytes.resize(bytes.len().max(count), b'w');
-        let _ = self.stack.write_marked(stream, bytes.get(..count).unwrap_or_default(), marks);
+        let Some(flow) = self.flows.get_mut(usize::from(flow % FLOWS)) else { return };
+        let bytes = self.memory.written.bytes(flow.remote.port, flow.written, count.min(WRITE) as usize);
+        flow.written += self.stack.write_marked(stream, bytes, marks).unwrap_or(0) as u64;
     }
 
     fn read(&mut self, number: u8, count: u32) -> Ended {

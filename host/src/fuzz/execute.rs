@@ -10,7 +10,7 @@ use bulkhead_wit::{Config, Endpoint, MarkAt, NEVER, Setting, Time, limits as bou
 use super::case::{Case, Event, FLOWS, SYN, Segment};
 use super::finding::{Finding, Kind};
 use super::flow::{Flow, OURS_V4, OURS_V6, PORT};
-use super::wire::{self, Numbers, Seen};
+use super::wire::{self, Numbers, Seen, Written};
 use super::{applications::Applications, applications::Shown, limits};
 use crate::device::queue::QueueDevice;
 use crate::device::{Capabilities, ChecksumState, Gso, Offload};
@@ -80,14 +80,14 @@ pub(super) struct Memory {
     device: QueueDevice,
     /// A frame of a peer's.
     frame: Vec<u8>,
-    /// What applications write: so many times the same byte.
-    pub(super) bytes: Vec<u8>,
+    /// What applications write.
+    pub(super) written: Written,
 }
 
 impl Default for Memory {
     fn default() -> Self {
         let device = QueueDevice::new(Capabilities::full(1500));
-        Self { device, frame: Vec::new(), bytes: Vec::new() }
+        Self { device, frame: Vec::new(), written: Written::default() }
     }
 }
 
@@ -143,6 +143,7 @@ impl Executor {
             receive_max: 256 << 10,
             send_first: 64 << 10,
             send_max: 256 << 10,
+            ..Sizes::default()
         };
         let stack = match Stack::new_in(std::mem::take(&mut self.spare), instance, options) {
             Ok(stack) => stack,
@@ -363,7 +364,10 @@ impl<'w> Run<'w> {
             if let Some(seen) = Seen::of(&frame)
                 && let Some(flow) = self.flows.iter_mut().find(|flow| flow.remote == seen.to)
             {
-                flow.hears(&seen).map_err(|(rule, detail)| Kind::Wire { rule, detail })?;
+                let payload = frame.get(frame.len() - seen.length as usize..).unwrap_or_default();
+                let written = &mut self.memory.written;
+                let heard = flow.hears(&seen).and_then(|()| flow.holds_against(&seen, payload, written));
+                heard.map_err(|(rule, detail)| Kind::Wire { rule, detail })?;
             }
             self.memory.device.recycle(frame);
         }

@@ -8,7 +8,7 @@ use bulkhead_wit::{Address, Endpoint};
 
 use super::case::{ACK, FIN, FIRST_V6, RST, SYN};
 use super::limits;
-use super::wire::Seen;
+use super::wire::{Seen, Written};
 use crate::StreamId;
 
 /// The module's addresses.
@@ -36,8 +36,9 @@ pub(super) struct Flow {
     pub(super) stamp: u32,
     /// The application's side, once there is one.
     pub(super) stream: Option<StreamId>,
-    /// Where the application writes and reads.
+    /// Where the application reads, and where it writes.
     pub(super) read: u64,
+    pub(super) written: u64,
     /// Sequence numbers that the first byte of a stream may have: those of the peer's SYNs.
     syns: Vec<u32>,
     /// Those that the bytes read so far leave possible.
@@ -109,6 +110,7 @@ impl Flow {
             stamp: 0,
             stream: None,
             read: 0,
+            written: 0,
             syns: Vec::new(),
             bases: Vec::new(),
             acknowledged: None,
@@ -250,6 +252,30 @@ impl Flow {
         Ok(())
     }
 
+    /// Whether this payload is what the application has written there.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub(super) fn holds_against(
+        &self,
+        seen: &Seen,
+        payload: &[u8],
+        written: &mut Written,
+    ) -> Result<(), Unfair> {
+        let Some(first) = self.side.first else { return Ok(()) };
+        let at = seen.seq.wrapping_sub(first).wrapping_sub(1);
+        if payload.is_empty() || seen.from != self.local || seen.flags & (SYN | RST) != 0 || at >= FAR {
+            return Ok(());
+        }
+        if written.bytes(self.remote.port, at.into(), payload.len()) == payload {
+            return Ok(());
+        }
+        Err((
+            "other-bytes",
+            format!("{} bytes at {at} of its stream that nobody has written there", payload.len()),
+        ))
+    }
+
     /// Whether the module waits for an acknowledgement.
     pub(super) fn is_outstanding(&self) -> bool {
         self.side.first.is_some() && !self.side.is_reset && self.side.sent > self.side.acknowledged
@@ -263,7 +289,7 @@ impl Flow {
     /// The application has a stream for this peer now.
     pub(super) fn attach(&mut self, stream: StreamId) {
         self.stream = Some(stream);
-        self.read = 0;
+        (self.read, self.written) = (0, 0);
         self.bases.clone_from(&self.syns);
     }
 

@@ -14,14 +14,23 @@
 //! - [`many`]: the search on many cores and machines, by LibAFL;
 //! - [`cover`]: what a corpus reaches, by function and by source line;
 //! - [`mod@minimise`]: small cases of large ones; [`store`]: the directory of a campaign; [`trace`]: a run for people.
+//!
+//! With the feature `fuzz-cases` alone there are cases, their mutator and the executor, and nothing of the sandbox: a native
+//! fuzzer needs no more (`tests/libfuzzer`).
 
 mod applications;
+#[cfg(feature = "fuzz")]
 mod bench;
+#[cfg(feature = "fuzz")]
 pub mod campaign;
 pub mod case;
+#[cfg(feature = "fuzz")]
 pub mod check;
+#[cfg(feature = "fuzz")]
 mod corpus;
+#[cfg(feature = "fuzz")]
 pub mod cover;
+#[cfg(feature = "fuzz")]
 mod coverage;
 pub mod execute;
 pub mod finding;
@@ -30,29 +39,42 @@ mod generate;
 pub mod limits;
 #[cfg(feature = "fuzz-many")]
 pub mod many;
+#[cfg(feature = "fuzz")]
 pub mod minimise;
 mod mutate;
+#[cfg(feature = "fuzz")]
 pub mod rewrite;
+#[cfg(feature = "fuzz")]
 pub mod seeds;
+#[cfg(feature = "fuzz")]
 pub mod store;
+#[cfg(feature = "fuzz")]
 mod survey;
+#[cfg(feature = "fuzz")]
 pub mod target;
 pub mod text;
 pub mod trace;
 mod wire;
+#[cfg(feature = "fuzz")]
 mod worker;
 
 pub use applications::Shown;
+#[cfg(feature = "fuzz")]
 pub use campaign::{Campaign, Found, Options, Progress};
 pub use case::{Case, Event};
+#[cfg(feature = "fuzz")]
 pub use check::{Checker, Kept, Other};
 pub use execute::{Executor, Outcome, Watcher, World};
 pub use finding::{Finding, Kind};
 #[cfg(feature = "fuzz-many")]
 pub use many::{ManyError, Meeting, Reach};
+#[cfg(feature = "fuzz")]
 pub use minimise::minimise;
-pub use mutate::Structure;
+pub use mutate::{Mutator, Structure};
+#[cfg(feature = "fuzz")]
 pub use rewrite::{Instrumented, Probe, RewriteError, instrument};
+#[cfg(feature = "fuzz")]
 pub use store::Store;
+#[cfg(feature = "fuzz")]
 pub use target::{Counted, Target, TargetError};
 pub use trace::Trace;

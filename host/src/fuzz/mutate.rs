@@ -16,7 +16,7 @@ pub enum Structure {
 
 /// Makes cases.
 #[derive(Debug)]
-pub(super) struct Mutator {
+pub struct Mutator {
     pub(super) generator: Generator,
     structure: Structure,
 }
@@ -25,12 +25,18 @@ pub(super) struct Mutator {
 const CHANGES: usize = 5;
 
 impl Mutator {
+    /// One that knows the protocol and nothing of the module. The same seed makes the same cases.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self::new(Generator::new(seed, Vec::new(), Vec::new()), Structure::Protocol)
+    }
+
     pub(super) fn new(generator: Generator, structure: Structure) -> Self {
         Self { generator, structure }
     }
 
     /// A case out of nothing.
-    pub(super) fn fresh(&mut self) -> Case {
+    pub fn fresh(&mut self) -> Case {
         let mut events = Vec::new();
         if self.structure == Structure::Bytes {
             events.extend((0..1 + self.generator.below(4)).map(|_| Event::Raw(self.generator.raw())));
@@ -44,7 +50,7 @@ impl Mutator {
     }
 
     /// A case like `case`; `other` may lend a part of itself.
-    pub(super) fn mutate(&mut self, case: &Case, other: &Case) -> Case {
+    pub fn mutate(&mut self, case: &Case, other: &Case) -> Case {
         let mut events = case.events.clone();
         for _ in 0..1 + self.generator.below(CHANGES) {
             match self.structure {

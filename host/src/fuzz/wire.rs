@@ -16,6 +16,24 @@ pub(super) fn pattern(seq: u32) -> u8 {
     (seq ^ (seq >> 8) ^ (seq >> 16).wrapping_mul(7)) as u8
 }
 
+/// Bytes after which what applications write repeats: a prime, so that no length of segments has a share in it.
+const PERIOD: u64 = 65_521;
+
+/// What applications write: another byte at each place of a stream, and others on each stream. Made as far as it is asked
+/// for, and kept.
+#[derive(Debug, Default)]
+pub(super) struct Written(Vec<u8>);
+
+impl Written {
+    /// The bytes at this place of the stream to the peer with this port.
+    pub(super) fn bytes(&mut self, port: u16, at: u64, count: usize) -> &[u8] {
+        let from = ((at + u64::from(port) * 977) % PERIOD) as usize;
+        let made = self.0.len() as u64;
+        self.0.extend((made..(from + count) as u64).map(|n| pattern((n % PERIOD) as u32)));
+        self.0.get(from..from + count).unwrap_or_default()
+    }
+}
+
 /// What differs between two TCP segments of an event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Numbers {

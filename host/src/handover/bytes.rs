@@ -9,7 +9,7 @@ use bulkhead_wit::registry::reason;
 use bulkhead_wit::{MarkAt, Time, limits};
 
 carried! {
-    Sizes { receive_first, receive_max, send_first, send_max }
+    Sizes { receive_first, receive_max, send_first, send_max, unsent_max }
 }
 
 /// Pieces of one receive stream: one a frame that was kept, and as many as there can be islands.
@@ -34,7 +34,8 @@ pub(crate) fn put_stream(stream: &Stream, to: &mut Vec<u8>) {
         stream.receive_first,
         stream.receive_max,
         stream.send_size,
-        stream.send_max
+        stream.send_max,
+        stream.unsent_max
     );
     put!(to, stream.limit_told, stream.finished, stream.urgent, stream.marks);
     put!(to, stream.end.as_ref().map(end_of), stream.is_open, stream.is_shut, stream.is_detached);
@@ -65,6 +66,7 @@ pub(crate) fn take_stream(from: &mut Reader<'_>, blocks: &mut Blocks) -> Result<
     stream.receive_max = from.take()?;
     stream.send_size = from.take()?;
     stream.send_max = from.take()?;
+    stream.unsent_max = from.take()?;
     stream.limit_told = from.take()?;
     stream.finished = from.take()?;
     stream.urgent = from.take()?;

@@ -20,6 +20,6 @@ pub(crate) mod wire;
 /// What a hand-over begins with.
 pub(crate) const MAGIC: [u8; 8] = *b"bulkhand";
 /// The format of what follows. Another order or width of anything is another format.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 /// Bytes that an application may leave with one of its sockets.
 pub const NOTE: usize = 1 << 20;

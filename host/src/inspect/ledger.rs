@@ -228,6 +228,11 @@ impl Ledgers {
         (ledger.handle == handle).then_some(index)
     }
 
+    /// How far the connection at this index has sent; everything, where there is none.
+    pub(crate) fn sent(&self, index: u32) -> u64 {
+        self.get(index).map_or(u64::MAX, |ledger| ledger.sent)
+    }
+
     /// The living connection with these ends.
     pub(super) fn between(&self, local: Endpoint, remote: Endpoint) -> Option<&Ledger> {
         self.index_of(local, remote).and_then(|index| self.get(index))

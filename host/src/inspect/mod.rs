@@ -16,8 +16,10 @@ mod rule;
 mod sends;
 
 pub use holds::Holds;
+#[cfg(feature = "net")]
+pub(crate) use ledger::ModuleSlot;
+pub(crate) use ledger::make_room;
 pub use ledger::{Ledger, Ledgers, Listener, Socket, Stage};
-pub(crate) use ledger::{ModuleSlot, make_room};
 
 use crate::frame::FrameSlice;
 use crate::split::Arrived;

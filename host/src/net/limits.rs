@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-/// Turns that the driver takes before it lets other tasks of its thread run.
-pub(super) const TURNS: u32 = 16;
+/// Turns that the driver takes before it lets other tasks of its thread run: so many that what arrives in them in bulk is in a
+/// cache still when they read it.
+pub(super) const TURNS: u32 = 3;
+/// Bytes that applications write while nothing is heard of the device, where they take turns in their calls.
+pub(super) const UNHEARD: u64 = 256 << 10;
 /// Turns within one call that waits for the module's answer: the first has it, unless many calls stand before.
 pub(super) const ANSWER_TURNS: u32 = 16;
 /// Rounds in which modules beside each other tell each other everything before they stand still.

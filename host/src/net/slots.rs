@@ -26,7 +26,7 @@ impl Drop for Wake {
 
 impl Wake {
     /// One wake for one task, even if it waits on both sides.
-    fn push(&mut self, waker: Waker) {
+    pub(super) fn push(&mut self, waker: Waker) {
         if !self.others.last().is_some_and(|last| last.will_wake(&waker)) {
             self.others.push(waker);
         }

@@ -7,7 +7,7 @@ pub(super) use hand_over::Origin;
 
 use super::end::NetError;
 use super::info::{Census, TcpInfo};
-use super::limits::{ANSWER_TURNS, QUESTIONS, RETRY};
+use super::limits::{ANSWER_TURNS, QUESTIONS, RETRY, UNHEARD};
 use super::router::Router;
 use super::slots::{Slots, Wake};
 use super::timer::Timer;
@@ -50,6 +50,10 @@ pub(super) struct State {
     turns_in_calls: bool,
     /// Set when nobody takes turns any more.
     pub(super) end: Option<NetError>,
+    /// Bytes that applications had written when the device was last heard.
+    heard_at: u64,
+    /// It was heard in a writer's call.
+    has_heard_in_call: bool,
     /// A turn is under way; still set at the next one if it panicked.
     is_turning: bool,
     turns: u64,
@@ -90,6 +94,8 @@ impl State {
             phase: Phase::Running,
             turns_in_calls,
             end: None,
+            heard_at: 0,
+            has_heard_in_call: false,
             is_turning: false,
             turns: 0,
             busy_poll: 0,
@@ -200,6 +206,9 @@ impl State {
         let clock = self.clock;
         let reader = self.modules().position(|stack| stack.fault().is_none());
         let reader = reader.filter(|_| hearing == Hearing::Arrivals);
+        if reader.is_some() {
+            self.heard_at = self.stack.totals().bytes_written;
+        }
         let (mut again, mut has_worked) = (false, false);
         let modules = std::iter::once(&mut self.stack).chain(&mut self.beside);
         for (number, stack) in modules.enumerate() {
@@ -327,7 +336,11 @@ impl State {
         let was_waiting = self.driver.is_some();
         // Out of here before anything can panic: then the driver finds out.
         wake.driver = self.driver.take();
-        let again = self.turn(wake, Hearing::Calls);
+        // Whoever writes in bulk hears acknowledgements between its writes: else it would fill its queue, which is larger than
+        // the caches, before any byte of it is done with.
+        let is_bulk = self.stack.totals().bytes_written - self.heard_at >= UNHEARD;
+        self.has_heard_in_call |= is_bulk;
+        let again = self.turn(wake, if is_bulk { Hearing::Arrivals } else { Hearing::Calls });
         if was_waiting && !again && self.end.is_none() {
             self.driver = wake.driver.take();
             self.arm();
@@ -346,6 +359,12 @@ impl State {
             self.woken = self.now();
             wake.driver = self.driver.take();
         }
+    }
+
+    /// Whether a writer lets other tasks of its thread run before it writes on. Since its calls make space for the next, it
+    /// would never have to wait, and nobody else could write.
+    pub(super) fn lets_others_run(&mut self) -> bool {
+        std::mem::take(&mut self.has_heard_in_call)
     }
 
     /// An answer of the module: a connection's information, or the census.

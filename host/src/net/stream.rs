@@ -77,15 +77,21 @@ impl TcpStream {
         context: &mut Context<'_>,
         mut call: impl FnMut(&mut State) -> Result<T, StreamError>,
     ) -> Poll<io::Result<T>> {
-        self.shared().call(|state, wake: &mut Wake| match call(state) {
-            Err(StreamError::WouldBlock) => match state.alive() {
-                Ok(()) => {
-                    state.slots.wait(self.id, side, context.waker(), wake);
-                    Poll::Pending
-                }
-                Err(error) => Poll::Ready(Err(error)),
-            },
-            other => Poll::Ready(other.map_err(io::Error::from)),
+        self.shared().call(|state, wake: &mut Wake| {
+            if side == Side::Write && state.lets_others_run() {
+                wake.push(context.waker().clone());
+                return Poll::Pending;
+            }
+            match call(state) {
+                Err(StreamError::WouldBlock) => match state.alive() {
+                    Ok(()) => {
+                        state.slots.wait(self.id, side, context.waker(), wake);
+                        Poll::Pending
+                    }
+                    Err(error) => Poll::Ready(Err(error)),
+                },
+                other => Poll::Ready(other.map_err(io::Error::from)),
+            }
         })
     }
 

@@ -123,6 +123,7 @@ impl Recorder {
     }
 
     /// So many steps were recorded before, by somebody else.
+    #[cfg(feature = "net")]
     pub(crate) fn continue_after(&mut self, steps: u64) {
         self.steps = steps;
     }

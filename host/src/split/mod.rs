@@ -192,6 +192,7 @@ impl Split {
     }
 
     /// Both ends of a frame and what is known of it, before anything is verified: whose it would be.
+    #[cfg(feature = "net")]
     pub(crate) fn ends(bytes: &[u8], is_super: bool) -> Option<(Ends, Facts)> {
         measure(bytes, is_super).ok().map(|(_, Measured { ends, facts, .. })| (ends, facts))
     }

@@ -5,7 +5,7 @@ use crate::error::StreamError;
 use crate::inspect::Stage;
 use crate::streams::{Readiness, Stream};
 use bulkhead_wit::registry::reason;
-use bulkhead_wit::{Call, Event, Failed, Handle, Info, MarkAt, Note, Opening, Outputs};
+use bulkhead_wit::{Call, Event, Failed, Handle, Info, MarkAt, Note, Opening, Outputs, Source};
 
 impl Stack {
     /// The openings among the events.
@@ -76,6 +76,13 @@ impl Stack {
     /// Send queues let go of what peers have.
     pub(crate) fn acknowledge(&mut self, outputs: &Outputs) {
         let is_calm = self.level() == Level::Calm;
+        for send in outputs.sends.iter().filter(|send| send.source == Source::Queue) {
+            let Some(index) = self.ledgers.last_of(Handle(send.of)) else { continue };
+            let Some(stream) = self.streams.get_mut(index) else { continue };
+            if stream.take_writable(self.ledgers.sent(index)) {
+                self.announce(index, Readiness::WRITABLE);
+            }
+        }
         for mark in &outputs.marks {
             let Some(index) = self.ledgers.last_of(mark.connection) else { continue };
             let Some(stream) = self.streams.get_mut(index) else { continue };
@@ -89,7 +96,7 @@ impl Stack {
             if is_calm {
                 stream.tune(mark.want_receive, mark.want_send);
             }
-            if stream.take_writable() {
+            if stream.take_writable(self.ledgers.sent(index)) {
                 self.announce(index, Readiness::WRITABLE);
             }
             if self.streams.get(index).is_some_and(Stream::has_grant) {

@@ -21,7 +21,7 @@ carried! {
     StreamId { index, generation }
     Accepted { stream, local, remote }
     Bind { socket, local, remote, how }
-    Totals { connections, ended, bytes_in, bytes_out, device_errors }
+    Totals { connections, ended, bytes_in, bytes_written, bytes_out, device_errors }
     DoorCounters { text_dropped, connections_refused, source_refused, evicted, throttled }
     StepCost { steps, wall_ns }
     FaultFigures { faults, recovered, streams, recovery_ns_max }

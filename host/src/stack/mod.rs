@@ -7,13 +7,14 @@
 mod answers;
 mod datagrams;
 pub mod door;
+#[cfg(feature = "net")]
 mod hand_over;
 mod news;
 mod offers;
 mod readiness;
 mod sizes;
 mod sockets;
-#[cfg(feature = "fuzz")]
+#[cfg(feature = "fuzz-cases")]
 mod spare;
 mod table;
 
@@ -22,7 +23,7 @@ pub use door::{DoorCounters, Level};
 pub use readiness::Readiness;
 pub use sizes::Sizes;
 pub use sockets::{Accepted, ConnectOptions, ListenOptions, ListenerId, StreamId};
-#[cfg(feature = "fuzz")]
+#[cfg(feature = "fuzz-cases")]
 pub(crate) use spare::Spare;
 
 use crate::error::StreamError;
@@ -95,6 +96,8 @@ pub struct Totals {
     pub ended: u64,
     /// Bytes that applications were given to read.
     pub bytes_in: u64,
+    /// Bytes that applications have written.
+    pub bytes_written: u64,
     /// Bytes that peers have acknowledged.
     pub bytes_out: u64,
     /// Errors of the device.

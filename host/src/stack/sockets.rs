@@ -6,7 +6,7 @@ use crate::error::StreamError;
 use crate::streams::{Blocks, Readiness, SendQueue, Sizes, Stream};
 use bulkhead_wit::{
     Address, Allow, Call, Change, Close, Endpoint, Handle, Listen, Listening as How, MarkAt, Open, Setting,
-    Time,
+    Time, registry,
 };
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -328,9 +328,10 @@ impl Stack {
         if stream.is_shut {
             return Err(StreamError::Shut);
         }
+        let space = stream.space(self.ledgers.sent(id.index));
         let space = match (is_short, stream.send.held()) {
-            (false, _) => stream.space().min(left.max(SHORT_WRITE)),
-            (true, 0) => stream.space().min(SHORT_WRITE),
+            (false, _) => space.min(left.max(SHORT_WRITE)),
+            (true, 0) => space.min(SHORT_WRITE),
             (true, _) => 0,
         };
         if length == 0 {
@@ -343,6 +344,7 @@ impl Stack {
             return Err(StreamError::WouldBlock);
         }
         let count = write(&mut stream.send, space, &mut self.blocks);
+        self.totals.bytes_written += count as u64;
         let marks = if count < length { MarkAt::WAITING } else { marks };
         self.mark(id.index, marks);
         Ok(count)
@@ -401,6 +403,9 @@ impl Stack {
 
     /// Sets an option of the instance, the default of connections to come.
     pub fn set_default(&mut self, setting: Setting) {
+        if let Some(most) = unsent_max(setting) {
+            self.options.sizes.unsent_max = most;
+        }
         self.call(Call::Set(Change { of: Handle::INSTANCE, setting }));
     }
 
@@ -409,7 +414,13 @@ impl Stack {
     /// # Errors
     /// [`StreamError::Unknown`] if there is no such stream.
     pub fn set(&mut self, id: StreamId, setting: Setting) -> Result<(), StreamError> {
-        self.streams.held(id).ok_or(StreamError::Unknown)?;
+        let stream = self.streams.held(id).ok_or(StreamError::Unknown)?;
+        if let Some(most) = unsent_max(setting) {
+            stream.unsent_max = most;
+            if stream.take_writable(self.ledgers.sent(id.index)) {
+                self.announce(id.index, Readiness::WRITABLE);
+            }
+        }
         let of = self.handle(id.index);
         self.call(Call::Set(Change { of, setting }));
         Ok(())
@@ -487,7 +498,7 @@ impl Stack {
         if stream.end.is_some() {
             return Ok(Readiness::ALL);
         }
-        let has_space = stream.is_shut || stream.space() > 0;
+        let has_space = stream.is_shut || stream.space(self.ledgers.sent(id.index)) > 0;
         let mut now = Readiness::default();
         for (holds, readiness) in [
             (stream.receive.readable() > 0 || stream.is_at_end(), Readiness::READABLE),
@@ -531,8 +542,9 @@ impl Stack {
     /// Whether a write would take at least a byte.
     #[must_use]
     pub fn may_write(&mut self, id: StreamId) -> bool {
+        let sent = self.ledgers.sent(id.index);
         self.streams.held(id).is_some_and(|stream| {
-            stream.is_open && !stream.is_shut && stream.end.is_none() && stream.space() > 0
+            stream.is_open && !stream.is_shut && stream.end.is_none() && stream.space(sent) > 0
         })
     }
 
@@ -571,4 +583,10 @@ impl Stack {
             None => Ok(()),
         }
     }
+}
+
+/// What a setting says of the bytes that may wait to be sent: the host's affair, beside the module's. 0 is the default.
+fn unsent_max(setting: Setting) -> Option<u32> {
+    let value = if setting.value == 0 { u64::from(Sizes::default().unsent_max) } else { setting.value };
+    (setting.key == registry::setting::NOTSENT_LOWAT).then(|| u32::try_from(value).unwrap_or(u32::MAX))
 }

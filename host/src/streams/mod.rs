@@ -35,6 +35,7 @@ pub struct Stream {
     pub(crate) receive_max: u32,
     pub(crate) send_size: u32,
     pub(crate) send_max: u32,
+    pub(crate) unsent_max: u32,
     /// The limit that the module was told last.
     pub(crate) limit_told: u64,
     /// Where the peer's stream ends.
@@ -77,6 +78,7 @@ impl Stream {
             receive_max: sizes.receive_max.max(sizes.receive_first),
             send_size: sizes.send_first,
             send_max: sizes.send_max.max(sizes.send_first),
+            unsent_max: sizes.unsent_max,
             limit_told: u64::from(sizes.receive_first),
             finished: None,
             urgent: bulkhead_wit::NEVER,
@@ -121,10 +123,12 @@ impl Stream {
         self.send_size = self.send_size.max(want_send.min(self.send_max));
     }
 
-    /// Bytes that may be written now.
+    /// Bytes that may be written now, where everything before `sent` has been sent.
     #[must_use]
-    pub fn space(&self) -> u64 {
-        u64::from(self.send_size).saturating_sub(self.send.held())
+    pub fn space(&self, sent: u64) -> u64 {
+        let unsent = self.send.written().saturating_sub(sent.max(self.send.acknowledged));
+        let queue = u64::from(self.send_size).saturating_sub(self.send.held());
+        queue.min(u64::from(self.unsent_max).saturating_sub(unsent))
     }
 
     /// Whether everything up to the end of the stream has been read.
@@ -139,8 +143,9 @@ impl Stream {
     }
 
     /// Whether a writer waits and is to be told: when a third is free, so that it is not woken for every segment.
-    pub(crate) fn take_writable(&mut self) -> bool {
-        let is_writable = self.waits_for_space && self.space() >= u64::from(self.send_size / 3).max(1);
+    pub(crate) fn take_writable(&mut self, sent: u64) -> bool {
+        let third = u64::from(self.send_size.min(self.unsent_max) / 3);
+        let is_writable = self.waits_for_space && self.space(sent) >= third.max(1);
         self.waits_for_space &= !is_writable;
         is_writable
     }

@@ -69,13 +69,14 @@ fn small_payloads_share_a_block_and_large_ones_keep_their_frame() {
 
 #[test]
 fn a_limit_never_shrinks_and_waits_while_memory_is_crowded() {
-    let sizes = Sizes { receive_first: 1000, receive_max: 5000, send_first: 10, send_max: 20 };
+    let sizes =
+        Sizes { receive_first: 1000, receive_max: 5000, send_first: 10, send_max: 20, ..Sizes::default() };
     let mut stream = Stream::new(&sizes);
     assert_eq!((stream.limit(u64::MAX), stream.has_grant()), (1000, false));
     stream.tune(9000, 15);
-    assert_eq!((stream.limit(u64::MAX), stream.space(), stream.has_grant()), (5000, 15, true));
+    assert_eq!((stream.limit(u64::MAX), stream.space(0), stream.has_grant()), (5000, 15, true));
     stream.tune(100, 1);
-    assert_eq!((stream.limit(u64::MAX), stream.space()), (5000, 15));
+    assert_eq!((stream.limit(u64::MAX), stream.space(0)), (5000, 15));
     let mut blocks = Blocks::default();
     stream.limit_told = 5000;
     // Frames of 64 KiB, each held by a payload of 4 KiB: credit counts memory held.
@@ -95,7 +96,8 @@ fn a_limit_never_shrinks_and_waits_while_memory_is_crowded() {
 
 #[test]
 fn a_small_window_opens_again_although_blocks_are_larger_than_what_is_in_them() {
-    let sizes = Sizes { receive_first: 4000, receive_max: 4000, send_first: 10, send_max: 20 };
+    let sizes =
+        Sizes { receive_first: 4000, receive_max: 4000, send_first: 10, send_max: 20, ..Sizes::default() };
     let (mut stream, mut blocks) = (Stream::new(&sizes), Blocks::default());
     for n in 0..4 {
         place(&mut stream.receive, n * 1000, 1000, &mut blocks);
@@ -103,4 +105,21 @@ fn a_small_window_opens_again_although_blocks_are_larger_than_what_is_in_them() 
     stream.receive.expose(4000);
     stream.receive.consume(500, &mut blocks);
     assert!(stream.has_grant());
+}
+
+#[test]
+fn what_was_not_sent_is_bounded_and_what_was_sent_is_not() {
+    let sizes = Sizes { receive_first: 1, receive_max: 1, send_first: 1000, send_max: 1000, unsent_max: 300 };
+    let (mut stream, mut blocks) = (Stream::new(&sizes), Blocks::default());
+    assert_eq!(stream.send.write(&[7; 250], stream.space(0), &mut blocks), 250);
+    assert_eq!((stream.space(0), stream.space(100), stream.space(250)), (50, 150, 300));
+    assert_eq!(stream.send.write(&[7; 900], stream.space(250), &mut blocks), 300);
+    stream.wait_for_space();
+    assert!(!stream.take_writable(300), "a third of the bound is not free");
+    assert!(stream.take_writable(350));
+    // The queue itself is full before what is not sent is too much.
+    assert_eq!(stream.send.write(&[7; 900], stream.space(550), &mut blocks), 300);
+    assert_eq!((stream.space(850), stream.send.held()), (150, 850));
+    // Of a connection that is gone everything counts as sent.
+    assert_eq!(stream.space(u64::MAX), 150);
 }

@@ -98,6 +98,7 @@ type Evidence = Option<(Header, Option<Snapshot>)>;
 
 impl Supervisor {
     /// Faults of predecessors count on.
+    #[cfg(feature = "net")]
     pub(crate) fn continue_from(&mut self, figures: FaultFigures) {
         self.figures = figures;
     }

@@ -1,7 +1,12 @@
 //! Bytes there and back.
 
-use super::common::{SERVER, address, connected, driven, pattern, stacks};
+use super::common::{SERVER, address, builder, connected, driven, pattern, stacks};
+use bulkhead::Sizes;
+use bulkhead::net::{TcpStream, pair};
+use bulkhead_wit::{Setting, registry};
 use std::io::{ErrorKind, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::task::JoinSet;
 
@@ -69,6 +74,97 @@ async fn a_slow_reader_holds_the_writer_back() {
     let mut got = Vec::new();
     accepted.read_to_end(&mut got).await.unwrap();
     assert_eq!(got.len(), written);
+}
+
+/// Writes until nothing more is taken; says how much was.
+async fn fill(stream: &TcpStream) -> usize {
+    let (chunk, mut written) = (pattern(16 << 10, 3), 0);
+    loop {
+        match stream.try_write(&chunk) {
+            Ok(count) => written += count,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock, "after {written} bytes");
+                let later = std::time::Duration::from_millis(300);
+                if tokio::time::timeout(later, stream.writable()).await.is_err() {
+                    return written;
+                }
+            }
+        }
+    }
+}
+
+/// Bytes that wait to be sent are bounded, by the connection's own choice if it has made one, and apart from those that are
+/// under way.
+#[tokio::test]
+async fn what_is_not_sent_is_bounded() {
+    let (server, client) = stacks();
+    let (listener, _accepted, stream) = connected(&server, &client).await;
+    let usual = fill(&stream).await;
+    let (other, _accepted_too) = tokio::join!(client.connect(address(SERVER)), listener.accept());
+    let other = other.unwrap();
+    other.set(Setting { key: registry::setting::NOTSENT_LOWAT, value: 16 << 10 }).unwrap();
+    let little = fill(&other).await;
+    // The queue that a connection begins with is less than the usual bound.
+    let first = Sizes::default().send_first as usize;
+    assert!((first..4 * first).contains(&usual), "{usual} bytes");
+    assert!(little > 16 << 10 && little + first / 4 < usual, "{little} bytes, usually {usual}");
+    // A larger one lets a writer go on that waits.
+    other.set(Setting { key: registry::setting::NOTSENT_LOWAT, value: 1 << 20 }).unwrap();
+    let more = fill(&other).await;
+    assert!(more > first / 4, "{more} bytes more, after {little}, usually {usual}");
+}
+
+/// Writers that never wait, since their own calls make space, let each other run all the same.
+#[tokio::test(flavor = "current_thread")]
+async fn bulk_writers_share_a_thread() {
+    const ENOUGH: usize = 64 << 20;
+    let (first, second) = pair(1500).unwrap();
+    let server = builder(first, "10.9.0.1", 1).spawn().unwrap();
+    let (client, driver) = builder(second, "10.9.0.2", 2).turns_in_calls(true).build().unwrap();
+    tokio::spawn(driver.run());
+    let reading = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = server.listen(address(SERVER)).unwrap();
+            let mut tasks = JoinSet::new();
+            for _ in 0..4 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tasks.spawn(async move {
+                    let mut into = vec![0; 256 << 10];
+                    while stream.read(&mut into).await.is_ok_and(|count| count > 0) {}
+                });
+            }
+            tasks.join_all().await;
+        });
+    });
+    let written: Arc<[AtomicUsize; 4]> = Arc::default();
+    let mut tasks = JoinSet::new();
+    for number in 0..4 {
+        let (client, written) = (client.clone(), Arc::clone(&written));
+        tasks.spawn(async move {
+            let mut stream = loop {
+                // The listener may not be there yet.
+                match client.connect(address(SERVER)).await {
+                    Ok(stream) => break stream,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            let chunk = pattern(256 << 10, 3);
+            while written[number].load(Ordering::Relaxed) < ENOUGH {
+                stream.write_all(&chunk).await.unwrap();
+                written[number].fetch_add(chunk.len(), Ordering::Relaxed);
+            }
+        });
+    }
+    tasks.join_next().await.unwrap().unwrap();
+    let counts = written.each_ref().map(|count| count.load(Ordering::Relaxed));
+    assert!(counts.iter().all(|count| *count > ENOUGH / 8), "{counts:?}");
+    drop((tasks, client));
+    // What was written is delivered by this thread.
+    while !reading.is_finished() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    reading.join().unwrap();
 }
 
 #[tokio::test]

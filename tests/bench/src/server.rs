@@ -17,7 +17,12 @@ pub(crate) fn serve(kind: Kind) -> anyhow::Result<()> {
         Kind::Kernel => runtime()?.block_on(kernel()),
         Kind::Smoltcp => crate::smoltcp::serve(),
         Kind::Shards => sharded(),
-        Kind::Wasm | Kind::Native | Kind::Unrecorded | Kind::WasmPlain | Kind::NativePlain => single(kind),
+        Kind::Wasm
+        | Kind::Native
+        | Kind::Spawned
+        | Kind::Unrecorded
+        | Kind::WasmPlain
+        | Kind::NativePlain => single(kind),
     }
 }
 
@@ -60,13 +65,22 @@ fn single(kind: Kind) -> anyhow::Result<()> {
     if matches!(kind, Kind::Native | Kind::NativePlain) {
         builder = builder.instance(Box::new(Native::new(Box::new(bulkhead_tcp::Tcp::new()))));
     }
-    let net = builder.spawn()?;
+    if kind == Kind::Spawned {
+        let net = builder.spawn()?;
+        return runtime()?.block_on(async {
+            let tasks = listen(&net)?;
+            ready();
+            for task in tasks {
+                task.await?;
+            }
+            Ok(())
+        });
+    }
+    let (net, driver) = builder.turns_in_calls(true).build()?;
     runtime()?.block_on(async {
-        let tasks = listen(&net)?;
+        let _tasks = listen(&net)?;
         ready();
-        for task in tasks {
-            task.await?;
-        }
+        driver.run().await?;
         Ok(())
     })
 }

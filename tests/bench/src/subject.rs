@@ -13,10 +13,12 @@ use clap::ValueEnum;
 pub(crate) enum Kind {
     /// The kernel's TCP in a second namespace, over a pair of virtual Ethernet devices
     Kernel,
-    /// bulkhead's TCP in the sandbox, over TUN with offload
+    /// bulkhead's TCP in the sandbox, over TUN with offload, on the thread of the applications
     Wasm,
     /// The same TCP natively, over TUN with offload
     Native,
+    /// The sandbox on a thread of its own beside the applications', as `Builder::spawn` has it
+    Spawned,
     /// The sandbox without the recording that recovery needs
     Unrecorded,
     /// The sandbox on two shards
@@ -31,10 +33,11 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Those that are measured unless others are asked for.
-    pub(crate) const USUAL: [Self; 7] = [
+    pub(crate) const USUAL: [Self; 8] = [
         Self::Kernel,
         Self::Wasm,
         Self::Native,
+        Self::Spawned,
         Self::Shards,
         Self::WasmPlain,
         Self::NativePlain,
@@ -46,6 +49,7 @@ impl Kind {
             Self::Kernel => "kernel, veth",
             Self::Wasm => "wasm, offload",
             Self::Native => "native, offload",
+            Self::Spawned => "wasm, own thread",
             Self::Unrecorded => "wasm, no recording",
             Self::Shards => "wasm, 2 shards",
             Self::WasmPlain => "wasm, plain",

@@ -52,6 +52,7 @@ pub(crate) fn sizes() -> Option<Sizes> {
         receive_max: size(&receive, 2)?,
         send_first: size(&send, 1)?,
         send_max: size(&send, 2)?,
+        unsent_max: notsent_lowat(),
     })
 }
 

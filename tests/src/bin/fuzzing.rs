@@ -22,8 +22,7 @@ const WAYS: [(&str, Structure, bool); 3] = [
 ];
 
 /// A handshake, data, and an end, in six packets of the peer's: what a speed is measured with.
-const SIX: &str = "seg 0 S opts=mss:1460,scale:7,sackok\nseg 0 A\nseg 0 PA len=1000\nwrite 0 1000\nseg 0 A\n\
-                   shutdown 0\nseg 0 FA\nseg 0 A\n";
+const SIX: &str = include_str!("../../libfuzzer/six.txt");
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -83,8 +83,16 @@ impl std::error::Error for PlanError {}
 
 const LINK_KEYS: &[&str] =
     &["loss", "duplicate", "corrupt", "reorder", "reorder_delay", "delay", "jitter", "rate", "queue"];
-const HOST_KEYS: &[&str] =
-    &["receive_first", "receive_max", "send_first", "send_max", "memory", "connections", "embryos"];
+const HOST_KEYS: &[&str] = &[
+    "receive_first",
+    "receive_max",
+    "send_first",
+    "send_max",
+    "unsent_max",
+    "memory",
+    "connections",
+    "embryos",
+];
 const FLOW_KEYS: &[&str] =
     &["from", "there", "back", "end", "start", "write", "think", "read", "pause", "settings"];
 

@@ -497,7 +497,7 @@ impl Host {
         let address = address(family, number, 0);
         let seed = [random.bits(), random.bits(), random.bits(), random.bits()];
         let mut options = Options::new(address, 64, mtu, seed);
-        let Sizes { receive_first, receive_max, send_first, send_max } = options.sizes;
+        let Sizes { receive_first, receive_max, send_first, send_max, unsent_max } = options.sizes;
         for (_, keys) in plan.hosts.iter().filter(|(which, _)| which.is(number)) {
             let mut size = |name, before: u32| random.key(keys, name, u64::from(before)) as u32;
             options.sizes = Sizes {
@@ -505,6 +505,7 @@ impl Host {
                 receive_max: size("receive_max", receive_max),
                 send_first: size("send_first", send_first),
                 send_max: size("send_max", send_max),
+                unsent_max: size("unsent_max", unsent_max),
             };
             options.config.connections = size("connections", options.config.connections);
             options.config.embryos = size("embryos", options.config.embryos);

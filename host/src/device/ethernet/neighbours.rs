@@ -2,7 +2,6 @@
 //! it says it sends, from our address, to the guest, and nothing else. Whatever it does, it touches no datagram.
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -106,11 +105,11 @@ impl Neighbours {
     /// # Errors
     /// As [`new`](Self::new), and where this machine cannot run it.
     #[cfg(feature = "wasm")]
-    pub fn bundled(address: Mac, ours: &[(IpAddr, u8)], guest: Guest, mtu: u32) -> io::Result<Self> {
-        let artifact = crate::artifact::Artifact::bundled_neighbours().map_err(io::Error::other)?;
-        artifact.instance().map_err(io::Error::other)?;
+    pub fn bundled(address: Mac, ours: &[(IpAddr, u8)], guest: Guest, mtu: u32) -> std::io::Result<Self> {
+        let artifact = crate::artifact::Artifact::bundled_neighbours().map_err(std::io::Error::other)?;
+        artifact.instance().map_err(std::io::Error::other)?;
         let factory = move || Ok(Box::new(artifact.fresh()?) as Box<dyn Instance>);
-        Self::new(Box::new(factory), address, ours, guest, mtu).map_err(io::Error::other)
+        Self::new(Box::new(factory), address, ours, guest, mtu).map_err(std::io::Error::other)
     }
 
     /// Our address on the link.
