@@ -53,7 +53,9 @@ pub fn guest_if_built(name: &str) -> Option<Artifact> {
     path.is_file().then(|| Artifact::from_file(&path).expect("a component that loads"))
 }
 
-fn path_of(name: &str) -> PathBuf {
+/// Where a component of this workspace is, if it was built.
+#[must_use]
+pub fn path_of(name: &str) -> PathBuf {
     let guests = std::env::var_os("BULKHEAD_GUESTS").map(PathBuf::from).unwrap_or_else(|| {
         // Beside the program, which cargo puts into `<target>/<profile>` or its `deps`.
         let program = std::env::current_exe().unwrap_or_default();

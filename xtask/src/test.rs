@@ -83,7 +83,10 @@ fn set_up() -> anyhow::Result<()> {
 fn lint(all: bool) -> anyhow::Result<()> {
     policy::check()?;
     say("cargo fmt --check");
-    run(cargo().args(["fmt", "--all", "--check"])).context("`cargo fmt --all` puts the formatting right")?;
+    for workspace in ["Cargo.toml", "tests/libfuzzer/Cargo.toml"] {
+        run(cargo().args(["fmt", "--all", "--check", "--manifest-path", workspace]))
+            .context("`cargo fmt --all` puts the formatting right")?;
+    }
     say("cargo clippy");
     run(cargo().args([
         "clippy",

@@ -60,8 +60,6 @@ pub enum Problem {
     Describe(Fault),
     /// It fails as it is instantiated.
     Instance(Fault),
-    /// It wants to read and write payload.
-    PayloadAccess,
     /// This machine cannot run compiled modules.
     System(String),
 }
@@ -142,9 +140,6 @@ impl fmt::Display for Problem {
             Self::Compile(detail) => write!(f, "cannot be compiled: {}", line(detail)),
             Self::Describe(fault) => write!(f, "failed when asked what it is: {fault}"),
             Self::Instance(fault) => write!(f, "failed as it was instantiated: {fault}"),
-            Self::PayloadAccess => f.write_str(
-                "wants to read and write payload (it imports bulkhead:protocol/payload), which nothing gives it here: the fuzzer is for payload-blind modules",
-            ),
             Self::System(detail) => write!(f, "cannot be run on this machine: {}", line(detail)),
         }
     }

@@ -10,6 +10,7 @@ use super::execute::{Executor, Outcome, Watcher, World, not_made};
 use super::finding::{Finding, Kind};
 use super::target::{Counted, Target};
 use crate::fault::Fault;
+use crate::payload::Desk;
 use crate::placement::{Instance, StepCost};
 
 /// Makes instances of the module that a target is compared with.
@@ -18,18 +19,25 @@ pub type Other = Arc<dyn Fn() -> Result<Box<dyn Instance>, Fault> + Send + Sync>
 /// An instance that a host uses while somebody else keeps it.
 pub(super) struct Shared<I> {
     description: Arc<Description>,
+    has_payload: bool,
     instance: Arc<Mutex<I>>,
 }
 
 impl<I: Instance> Shared<I> {
     pub(super) fn new(instance: I) -> Self {
         let description = Arc::new(instance.description().clone());
-        Self { description, instance: Arc::new(Mutex::new(instance)) }
+        let has_payload = instance.has_payload();
+        Self { description, has_payload, instance: Arc::new(Mutex::new(instance)) }
     }
 
     /// Another hand on the same instance.
     pub(super) fn again(&self) -> Self {
-        Self { description: Arc::clone(&self.description), instance: Arc::clone(&self.instance) }
+        let Self { description, has_payload, instance } = self;
+        Self {
+            description: Arc::clone(description),
+            has_payload: *has_payload,
+            instance: Arc::clone(instance),
+        }
     }
 
     pub(super) fn with<T>(&self, call: impl FnOnce(&mut I) -> T) -> T {
@@ -77,6 +85,19 @@ impl<I: Instance> Instance for Shared<I> {
 
     fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<(), Fault> {
         self.with(|instance| instance.step(inputs, outputs))
+    }
+
+    fn has_payload(&self) -> bool {
+        self.has_payload
+    }
+
+    fn step_with(
+        &mut self,
+        inputs: &Inputs<'_>,
+        outputs: &mut Outputs,
+        desk: &mut Desk,
+    ) -> Result<(), Fault> {
+        self.with(|instance| instance.step_with(inputs, outputs, desk))
     }
 
     fn save(&mut self) -> Result<Vec<u8>, Fault> {
@@ -216,6 +237,8 @@ impl Checker {
         }
         let failed = |what: &str, fault: &Fault| Kind::State { detail: format!("{what}: {fault}") };
         let saved = match instance.with(Instance::save) {
+            // A module that saves nothing does not say that it could.
+            Ok(saved) if saved.is_empty() => return None,
             Ok(saved) => saved,
             Err(fault) => return Some(failed("cannot be saved", &fault)),
         };

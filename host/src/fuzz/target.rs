@@ -12,6 +12,7 @@ use wasmtime::component::Component;
 use super::rewrite::{self, COUNTERS, Instrumented, RewriteError};
 use crate::artifact::{self, ArtifactError, Facts, Problem};
 use crate::fault::Fault;
+use crate::payload::Desk;
 use crate::placement::wasm::{Lines, Prepared, Wasm, engine};
 use crate::placement::{Instance, StepCost};
 
@@ -99,9 +100,6 @@ impl Target {
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, TargetError> {
         let failed = |problem| ArtifactError::new(name, problem);
         let facts = Facts::of(bytes).map_err(failed)?;
-        if !facts.payload_blind {
-            return Err(failed(Problem::PayloadAccess).into());
-        }
         let instrumented = rewrite::instrument(bytes)
             .map_err(|error| TargetError::Rewrite { name: name.to_owned(), error })?;
         let counted = prepare(&instrumented.component, &facts).map_err(failed)?;
@@ -204,6 +202,19 @@ impl Instance for Counted {
 
     fn step(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<(), Fault> {
         self.0.step(inputs, outputs)
+    }
+
+    fn has_payload(&self) -> bool {
+        self.0.has_payload()
+    }
+
+    fn step_with(
+        &mut self,
+        inputs: &Inputs<'_>,
+        outputs: &mut Outputs,
+        desk: &mut Desk,
+    ) -> Result<(), Fault> {
+        self.0.step_with(inputs, outputs, desk)
     }
 
     fn save(&mut self) -> Result<Vec<u8>, Fault> {

@@ -52,7 +52,10 @@ pub(crate) struct Connection {
     pub(crate) by: u32,
     /// Both numbers as the host was told them last.
     pub(crate) told: (u64, u64),
-    pub(crate) is_finished: bool,
+    /// Where the peer's stream ends, once its FIN was seen.
+    pub(crate) finished: Option<u64>,
+    /// The peer's SYN was taken.
+    pub(crate) is_synchronized: bool,
     /// Nothing more will be written.
     pub(crate) is_shut: bool,
     /// Nobody reads any more.
@@ -83,7 +86,8 @@ impl Connection {
             acknowledged: 0,
             by: 0,
             told: (0, 0),
-            is_finished: false,
+            finished: None,
+            is_synchronized: false,
             is_shut: false,
             is_detached: false,
             state: State::Closed,
@@ -116,7 +120,10 @@ pub(crate) fn set(socket: &mut Socket<'_>, Setting { key, value }: Setting) -> b
     match key {
         setting::NODELAY => socket.set_nagle_enabled(value == 0),
         setting::QUICKACK => socket.set_ack_delay((value == 0).then(|| Duration::from_millis(10))),
-        setting::KEEPALIVE_IDLE => socket.set_keep_alive((value > 0).then(|| duration(value))),
+        // Less than smoltcp's clock can tell would be without end.
+        setting::KEEPALIVE_IDLE => {
+            socket.set_keep_alive((value > 0).then(|| duration(value.max(limits::KEEPALIVE))));
+        }
         setting::USER_TIMEOUT => {
             socket.set_timeout(Some(duration(if value == 0 { limits::TIMEOUT } else { value })));
         }

@@ -28,3 +28,5 @@ pub(crate) const OPEN: Time = 120 * limits::SECOND;
 pub(crate) const TIMEOUT: Time = 900 * limits::SECOND;
 /// Ports that are tried for an open.
 pub(crate) const PORTS: u32 = 4096;
+/// The shortest time between keepalive probes, in nanoseconds.
+pub(crate) const KEEPALIVE: Time = limits::SECOND;

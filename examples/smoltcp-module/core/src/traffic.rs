@@ -106,7 +106,12 @@ impl Smoltcp {
     fn look(&mut self, at: usize, cause: Option<(u32, Tcp)>, step: &mut Step<'_, '_>) {
         let state = self.sockets.get::<Socket<'_>>(self.connections[at].socket).state();
         let one = &mut self.connections[at];
-        if let Some((_, tcp)) = cause.filter(|(_, tcp)| tcp.syn && !tcp.rst) {
+        // smoltcp takes the first SYN and none that follows it, whatever that says.
+        let is_synchronized = !matches!(state, State::Closed | State::Listen | State::SynSent);
+        if let Some((_, tcp)) =
+            cause.filter(|(_, tcp)| tcp.syn && !tcp.rst && is_synchronized && !one.is_synchronized)
+        {
+            one.is_synchronized = true;
             one.receive_base = tcp.seq.wrapping_add(1);
             one.mss = tcp.mss.unwrap_or(one.mss);
         }
@@ -135,9 +140,9 @@ impl Smoltcp {
             (one.acknowledged, one.by) = (acknowledged, segment);
         }
         let has_fin = matches!(state, State::CloseWait | State::Closing | State::LastAck | State::TimeWait);
-        if let Some((segment, _)) = cause.filter(|(_, tcp)| tcp.fin && has_fin && !one.is_finished) {
-            one.is_finished = true;
+        if let Some((segment, _)) = cause.filter(|(_, tcp)| tcp.fin && has_fin && one.finished.is_none()) {
             let end = one.exposed + socket.recv_queue() as u64;
+            one.finished = Some(end);
             step.outputs.events.push(Event::Finished(Finished { connection: one.handle, at: end, segment }));
         }
         self.drain(at, step);
@@ -147,6 +152,12 @@ impl Smoltcp {
     /// The handshake is complete.
     fn begin(&mut self, (at, segment): (usize, u32), tcp: Tcp, step: &mut Step<'_, '_>) {
         let is_open = self.connections[at].stage == Stage::Opening;
+        let one = &mut self.connections[at];
+        if !tcp.syn && tcp.seq != one.receive_base {
+            // Anywhere in the window is enough for smoltcp; the contract wants the segment that shows the first number.
+            self.sockets.get_mut::<Socket<'_>>(one.socket).abort();
+            return self.end(at, reason::ABORTED, step);
+        }
         if !is_open {
             self.connections[at].handle = self.fresh_handle();
         }
@@ -185,7 +196,8 @@ impl Smoltcp {
         let why = match state {
             State::Closed if cause.is_some_and(|(_, tcp)| tcp.rst) => reason::RESET,
             State::Closed
-                if one.is_finished && matches!(before, State::LastAck | State::TimeWait | State::Closed) =>
+                if one.finished.is_some()
+                    && matches!(before, State::LastAck | State::TimeWait | State::Closed) =>
             {
                 if !is_placed {
                     return;
@@ -195,7 +207,8 @@ impl Smoltcp {
             State::Closed => reason::TIMED_OUT,
             State::TimeWait if is_placed => reason::NORMAL,
             // Nothing more is needed of the host: what comes is read by nobody.
-            State::FinWait2 | State::Closing if one.is_detached => reason::NORMAL,
+            State::FinWait2 if one.is_detached => reason::NORMAL,
+            State::Closing if one.is_detached && socket.send_queue() == 0 => reason::NORMAL,
             _ => return,
         };
         self.end(at, why, step);
@@ -221,7 +234,10 @@ impl Smoltcp {
         let is_read = one.stage == Stage::Open && !one.is_detached;
         loop {
             let queue = if one.rest.is_empty() { socket.recv_queue() } else { one.rest.len() };
-            let granted = usize::try_from(one.limit.saturating_sub(one.exposed)).unwrap_or(usize::MAX);
+            // smoltcp takes bytes behind a FIN, too; nobody reads them.
+            let is_read = is_read && one.finished.is_none_or(|end| one.exposed < end);
+            let limit = one.limit.min(one.finished.unwrap_or(u64::MAX));
+            let granted = usize::try_from(limit.saturating_sub(one.exposed)).unwrap_or(usize::MAX);
             let count = if is_read { queue.min(granted).min(bounds::DATAGRAM) } else { queue };
             if count == 0 {
                 break;
@@ -346,6 +362,10 @@ impl Smoltcp {
             _ => Some(layout.transport + 8),
         };
         let Some(header_length) = header_length.filter(|length| *length <= packet.len()) else { return };
+        let is_tcp = layout.protocol == IpProtocol::Tcp;
+        if is_tcp && packet::tcp(&packet, layout).is_some_and(|(tcp, _)| self.is_idle_talk(&tcp)) {
+            return;
+        }
         let sources = self.source(&packet, layout, header_length, step);
         packet::clear(&mut packet, layout);
         let header = step.outputs.headers.len() as u32;
@@ -357,6 +377,12 @@ impl Smoltcp {
             ..sources
         });
         self.segments_out += 1;
+    }
+
+    /// A reset for an open that was never answered: it would acknowledge what nobody has said, and RFC 9293 3.10.5 sends none.
+    fn is_idle_talk(&self, tcp: &Tcp) -> bool {
+        let of = self.find(tcp.source, tcp.destination).and_then(|at| self.connections.get(at));
+        tcp.rst && of.is_some_and(|one| !one.is_synchronized)
     }
 
     /// Where the host finds a packet's payload: a stream's in its own queue, an echo's among what was staged.
