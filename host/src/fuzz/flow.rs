@@ -153,7 +153,9 @@ impl Flow {
         // A segment that is older than the last one moves the left edge of the window and does not change its size; unless
         // that one was so far ahead that it counted for nothing.
         let window = u32::from(seen.window) << shift;
-        let is_old = self.side.window.1.is_some_and(|last| seen.seq.wrapping_sub(last).cast_signed() < 0);
+        let is_far = seen.seq.wrapping_sub(self.next).cast_signed().unsigned_abs() > FAR;
+        let is_old =
+            is_far || self.side.window.1.is_some_and(|last| seen.seq.wrapping_sub(last).cast_signed() < 0);
         self.side.window = if is_old {
             (window.max(self.side.window.0), self.side.window.1)
         } else {

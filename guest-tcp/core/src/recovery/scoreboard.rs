@@ -193,20 +193,27 @@ impl Scoreboard {
         true
     }
 
-    /// Makes the run at `index` one with the run before it, if they are alike. True if so.
-    fn join(&mut self, index: usize) -> bool {
-        let (Some(before), Some(run)) = (self.runs.get(index.wrapping_sub(1)), self.runs.get(index)) else {
-            return false;
-        };
-        if !before.continues(run, self.mss) {
-            return false;
+    /// Makes each of the runs from `from` to `to` one with the run before it, where they are alike. In one pass: a peer can make
+    /// thousands of them alike with one acknowledgement.
+    fn merge(&mut self, from: usize, to: usize) {
+        let begin = from.max(1);
+        let end = self.runs.len().min(to.saturating_add(1));
+        let mut last = begin - 1;
+        for index in begin..end {
+            let Some(&run) = self.runs.get(index) else { break };
+            let Some(before) = self.runs.get_mut(last) else { break };
+            if before.continues(&run, self.mss) {
+                before.end = run.end;
+                continue;
+            }
+            last += 1;
+            if let Some(place) = self.runs.get_mut(last) {
+                *place = run;
+            }
         }
-        let end = run.end;
-        self.runs.remove(index);
-        if let Some(before) = self.runs.get_mut(index - 1) {
-            before.end = end;
+        if last + 1 < end {
+            drop(self.runs.drain(last + 1..end));
         }
-        true
     }
 
     /// Everything below `to` is acknowledged; `visit` sees each piece as it was.
@@ -231,7 +238,8 @@ impl Scoreboard {
     /// Changes the runs within `span` for which `change` says so; `change` sees and edits each run, cut to the span.
     fn change(&mut self, span: Span, most: usize, mut change: impl FnMut(&mut Run) -> bool) -> u64 {
         let (mut at, stop) = (span.start.max(self.una), span.end.min(self.end));
-        let mut index = self.find(at);
+        let first = self.find(at);
+        let mut index = first;
         let mut changed = 0;
         while at < stop {
             let Some(&run) = self.runs.get(index) else { break };
@@ -239,9 +247,7 @@ impl Scoreboard {
             let wanted = change(&mut probe);
             if !wanted {
                 at = run.end;
-                if !self.join(index) {
-                    index += 1;
-                }
+                index += 1;
                 continue;
             }
             if at > run.start {
@@ -260,11 +266,9 @@ impl Scoreboard {
             self.count(&after);
             changed += after.len();
             at = after.end;
-            if !self.join(index) {
-                index += 1;
-            }
+            index += 1;
         }
-        self.join(index);
+        self.merge(first, index);
         changed
     }
 
