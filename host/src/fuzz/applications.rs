@@ -58,7 +58,7 @@ impl Run<'_> {
                     .iter_mut()
                     .find(|flow| (flow.local, flow.remote) == (accepted.local, accepted.remote))
                 {
-                    flow.attach(accepted.stream);
+                    flow.attach(accepted.stream, true);
                 }
             }
         }
@@ -147,7 +147,7 @@ impl Run<'_> {
         if flow.stream.is_none()
             && let Ok(stream) = self.stack.connect(flow.remote, ConnectOptions::default())
         {
-            flow.attach(stream);
+            flow.attach(stream, false);
         }
     }
 

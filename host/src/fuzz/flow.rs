@@ -39,6 +39,8 @@ pub(super) struct Flow {
     /// Where the application reads, and where it writes.
     pub(super) read: u64,
     pub(super) written: u64,
+    /// How many SYNs with numbers of their own the module has sent for this stream: an honest one sends one.
+    firsts: u8,
     /// Sequence numbers that the first byte of a stream may have: those of the peer's SYNs.
     syns: Vec<u32>,
     /// Those that the bytes read so far leave possible.
@@ -111,6 +113,7 @@ impl Flow {
             stream: None,
             read: 0,
             written: 0,
+            firsts: 0,
             syns: Vec::new(),
             bases: Vec::new(),
             acknowledged: None,
@@ -192,6 +195,7 @@ impl Flow {
                 // A connection anew; what the peers have agreed on before is over.
                 let scale = (self.side.scale.0, seen.scale.is_some());
                 self.side = Side { first: Some(seen.seq), scale, ..Side::default() };
+                self.firsts = self.firsts.saturating_add(1);
                 self.local = seen.from;
             }
             self.side.answers = answers.or(self.side.answers);
@@ -264,7 +268,8 @@ impl Flow {
         payload: &[u8],
         written: &mut Written,
     ) -> Result<(), Unfair> {
-        let Some(first) = self.side.first else { return Ok(()) };
+        // After a second SYN the numbers of the stream are not what the last one says.
+        let Some(first) = self.side.first.filter(|_| self.firsts <= 1) else { return Ok(()) };
         let at = seen.seq.wrapping_sub(first).wrapping_sub(1);
         if payload.is_empty() || seen.from != self.local || seen.flags & (SYN | RST) != 0 || at >= FAR {
             return Ok(());
@@ -288,8 +293,9 @@ impl Flow {
         self.side.first
     }
 
-    /// The application has a stream for this peer now.
-    pub(super) fn attach(&mut self, stream: StreamId) {
+    /// The application has a stream for this peer now, whose SYN the module has sent before or has not.
+    pub(super) fn attach(&mut self, stream: StreamId, is_accepted: bool) {
+        self.firsts = is_accepted.into();
         self.stream = Some(stream);
         (self.read, self.written) = (0, 0);
         self.bases.clone_from(&self.syns);

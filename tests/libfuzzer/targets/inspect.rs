@@ -10,7 +10,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use bulkhead::fuzz::{Executor, Kind, World};
+use bulkhead::fuzz::{Executor, Kind, Trace, World};
 use bulkhead::placement::native::Native;
 use bulkhead_libfuzzer as shared;
 use bulkhead_wit::{
@@ -31,7 +31,7 @@ thread_local! {
 }
 
 /// One change of what the module says.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Spoiling {
     /// In which step, or in each (255).
     step: u8,
@@ -233,14 +233,19 @@ fuzz_target!(
         let Some(case) = shared::case(text) else { return Corpus::Reject };
         let spoilings: Vec<_> = spoilings.chunks(SPOILING).filter_map(Spoiling::of).collect();
         EXECUTOR.with_borrow_mut(|(executor, world)| {
-            let core = bulkhead_tcp::Tcp::new();
-            let liar = Liar { core, spoilings, step: 0, before: Outputs::default() };
-            let outcome = executor.run(Box::new(Native::new(Box::new(liar))), world, &case, None);
-            match outcome.finding.map(|finding| finding.kind) {
-                Some(Kind::Stream { at }) => panic!("the application was given wrong bytes, {at} into a stream"),
-                Some(Kind::Wire { rule: "other-bytes", detail }) => panic!("the host has sent {detail}"),
-                _ => {}
-            }
+            let liar = || {
+                let (core, spoilings) = (bulkhead_tcp::Tcp::new(), spoilings.clone());
+                Box::new(Native::new(Box::new(Liar { core, spoilings, step: 0, before: Outputs::default() })))
+            };
+            let outcome = executor.run(liar(), world, &case, None);
+            let what = match outcome.finding.map(|finding| finding.kind) {
+                Some(Kind::Stream { at }) => format!("given wrong bytes to the application, {at} into a stream"),
+                Some(Kind::Wire { rule: "other-bytes", detail }) => format!("sent {detail}"),
+                _ => return,
+            };
+            let mut trace = Trace::default();
+            executor.run(liar(), world, &case, Some(&mut trace));
+            panic!("the host has {what}\n{}\nspoiled by {spoilings:?}", trace.text());
         });
         Corpus::Keep
     }
