@@ -28,7 +28,8 @@ impl<'c> Worker<'c> {
         Self {
             bench: Bench::new(common, most),
             mutator: common.mutator(number),
-            coverage: Coverage::new(common.probes()),
+            // What the seeds have shown is nothing new.
+            coverage: common.state().coverage.clone(),
             blind: Vec::new(),
         }
     }
