@@ -79,10 +79,11 @@ fn tun_ctrl_c_lets_finish_what_is_on_its_way() {
 #[ignore = "needs root"]
 fn tun_second_ctrl_c_ends_at_once() {
     let Some(space) = namespace() else { return };
-    let mut server = Server::start(&space, &["discard", "--drain", "3600"]);
-    // Holds its connection open for ever.
-    let mut stream = space.inside(|| connect(9)).unwrap();
+    let mut server = Server::start(&space, &["echo", "--drain", "3600"]);
+    // Holds its connection open for ever. What comes back was read: an application that ends with bytes unread resets.
+    let mut stream = space.inside(|| connect(7)).unwrap();
     stream.write_all(b"something").unwrap();
+    stream.read_exact(&mut [0; 9]).unwrap();
     server.signal("INT");
     server.wait_for("once more ends at once");
     assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);

@@ -189,13 +189,15 @@ fn tun_recordings_and_files_of_frames_go_on_under_traffic() {
             let name = if shard == 0 { name.to_owned() } else { format!("{name}.{shard}") };
             done.space.folder().join(name)
         };
-        let mut steps = 0;
+        // How many of the connections a shard gets is for the key to say.
+        let (mut steps, mut seen) = (0, 0);
         for shard in 0..shards {
             let said = replayed(&name("run.rec", shard), &[]);
             assert_eq!(said["end"], "complete", "{said}");
             steps += said["steps"].as_u64().unwrap();
-            assert!(frames(&name("wire.pcap", shard)) > 100);
+            seen += frames(&name("wire.pcap", shard));
         }
+        assert!(seen > 200, "{seen} frames");
         assert_eq!(
             done.summary["steps"], steps,
             "what was recorded is what was done, over {} processes",

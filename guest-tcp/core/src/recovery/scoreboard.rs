@@ -59,6 +59,19 @@ impl Run {
     }
 }
 
+/// An offset before which no run is lost, so that looking for the first one begins near it: what was sent again lies before it,
+/// and would be passed over for each segment. No part of the state: 0 is always true.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hint(u64);
+
+impl PartialEq for Hint {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Hint {}
+
 /// Everything from SND.UNA to SND.NXT.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Scoreboard {
@@ -71,6 +84,7 @@ pub(super) struct Scoreboard {
     sacked: u32,
     lost: u32,
     resent: u32,
+    none_lost: Hint,
 }
 
 impl Scoreboard {
@@ -111,7 +125,10 @@ impl Scoreboard {
     fn count(&mut self, run: &Run) {
         match run.fate {
             Fate::Sacked => self.sacked += run.length(),
-            Fate::Lost => self.lost += run.length(),
+            Fate::Lost => {
+                self.lost += run.length();
+                self.none_lost.0 = self.none_lost.0.min(run.start);
+            }
             Fate::Flying if run.again => self.resent += run.length(),
             Fate::Flying => {}
         }
@@ -370,12 +387,14 @@ impl Scoreboard {
     }
 
     /// The first lost offsets, as long a span as is lost without a gap, `most` at the most. The SYN comes alone.
-    pub(super) fn first_lost(&self, most: u64) -> Option<Span> {
+    pub(super) fn first_lost(&mut self, most: u64) -> Option<Span> {
         if self.lost == 0 {
             return None;
         }
-        let mut lost = self.runs.iter().skip_while(|run| run.fate != Fate::Lost);
+        let from = self.find(self.none_lost.0).min(self.runs.len());
+        let mut lost = self.runs.range(from..).skip_while(|run| run.fate != Fate::Lost);
         let first = lost.next()?;
+        self.none_lost.0 = first.start;
         let mut span = Span::new(first.start, first.end);
         for run in lost {
             if run.fate != Fate::Lost || span.len() >= most || span.end == 1 {
