@@ -21,6 +21,10 @@ pub(crate) fn measure(arguments: &[String]) -> anyhow::Result<()> {
     if !arguments.iter().any(|argument| argument.starts_with("--measure")) {
         say("what a step costs");
         run(cargo().args(["bench", "--locked", "--workspace", "--bench", "step"]))?;
+        say("what a segment costs, by the number of connections");
+        let cost =
+            ["test", "--quiet", "--release", "--locked", "--package", "bulkhead-tcp", "--test", "cost"];
+        run(cargo().args(cost).args(["--", "--ignored", "--nocapture", "--test-threads", "1"]))?;
     }
     say("what a stack does a second");
     run_as_root(&program, arguments).context("the benchmark")

@@ -1,7 +1,7 @@
 //! Who waits for what: readers and writers of streams and datagram sockets, acceptors of listeners.
 
 use super::limits::WAITERS;
-use crate::stack::{ListenerId, SocketId, StreamId};
+use crate::stack::{ListenerId, SocketId, Stack, StreamId};
 use crate::streams::Readiness;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -230,5 +230,24 @@ impl Slots {
         for listening in self.listeners.values_mut() {
             listening.waiting.wake(true, true, wake);
         }
+    }
+}
+
+/// Who has news of a stack is woken.
+pub(super) fn tell(slots: &mut Slots, number: usize, stack: &mut Stack, wake: &mut Wake) {
+    if number == 0 {
+        while let Some((id, news)) = stack.next_ready() {
+            slots.ready(id, news, wake);
+        }
+        while let Some(id) = stack.next_ready_listener() {
+            // Whoever has decided about an offer waits for the stream itself.
+            while let Some(opened) = stack.accept_offered(id) {
+                slots.ready(opened, Readiness::OPENED, wake);
+            }
+            slots.ready_listener(id, wake);
+        }
+    }
+    while let Some(id) = stack.next_ready_socket() {
+        slots.ready_socket((number, id), wake);
     }
 }

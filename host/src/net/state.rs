@@ -9,12 +9,11 @@ use super::end::NetError;
 use super::info::{Census, TcpInfo};
 use super::limits::{ANSWER_TURNS, QUESTIONS, RETRY, UNHEARD};
 use super::router::Router;
-use super::slots::{Slots, Wake};
+use super::slots::{Slots, Wake, tell};
 use super::timer::Timer;
 use crate::device::Device;
 use crate::error::StreamError;
 use crate::stack::{BindOptions, ListenOptions, ListenerId, SocketId, Stack, StreamId};
-use crate::streams::Readiness;
 use crate::swap::{Newcomer, Rehearsal, ShadowReport, SwapError, Swapped};
 use bulkhead_wit::registry::protocol;
 use bulkhead_wit::{Endpoint, Handle, NEVER, Time};
@@ -576,25 +575,6 @@ enum Hearing {
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State").field("stack", &self.stack).field("end", &self.end).finish_non_exhaustive()
-    }
-}
-
-/// Who has news of a stack is woken.
-fn tell(slots: &mut Slots, number: usize, stack: &mut Stack, wake: &mut Wake) {
-    if number == 0 {
-        while let Some((id, news)) = stack.next_ready() {
-            slots.ready(id, news, wake);
-        }
-        while let Some(id) = stack.next_ready_listener() {
-            // Whoever has decided about an offer waits for the stream itself.
-            while let Some(opened) = stack.accept_offered(id) {
-                slots.ready(opened, Readiness::OPENED, wake);
-            }
-            slots.ready_listener(id, wake);
-        }
-    }
-    while let Some(id) = stack.next_ready_socket() {
-        slots.ready_socket((number, id), wake);
     }
 }
 
