@@ -72,6 +72,8 @@ impl Stack {
             let (more_arriving, bytes) = self.gather(device);
             let is_due = self.unfinished || self.deadline <= self.now;
             if self.batch.is_empty() && !is_due {
+                // What has arrived may have been all nonsense, and something behind it.
+                turn.again = more_arriving;
                 return Ok(turn);
             }
             self.step(device)?;

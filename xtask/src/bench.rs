@@ -4,9 +4,12 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::packages;
 use crate::privileged::{build, run_as_root};
-use crate::shell::{cargo, run, say};
+use crate::shell::{run, say};
+use crate::{lwip, packages};
+
+/// The applications over lwIP.
+const LWIP: &str = "tests/bench/lwip/serve.c";
 
 /// Builds everything and measures. `arguments` are those of the program that measures: `--help` shows them.
 ///
@@ -14,20 +17,18 @@ use crate::shell::{cargo, run, say};
 /// Where something is missing that cannot be installed, or where a measurement cannot be set up.
 pub(crate) fn measure(arguments: &[String]) -> anyhow::Result<()> {
     let is_help = arguments.iter().any(|argument| argument == "--help" || argument == "-h");
-    let program = build(&["bulkhead-bench"])?.join("bulkhead-bench");
+    let folder = build(&["bulkhead-bench"])?;
+    let program = folder.join("bulkhead-bench");
     if is_help {
         return run(Command::new(program).args(arguments));
     }
-    if !arguments.iter().any(|argument| argument.starts_with("--measure")) {
-        say("what a step costs");
-        run(cargo().args(["bench", "--locked", "--workspace", "--bench", "step"]))?;
-        say("what a segment costs, by the number of connections");
-        let cost =
-            ["test", "--quiet", "--release", "--locked", "--package", "bulkhead-tcp", "--test", "cost"];
-        run(cargo().args(cost).args(["--", "--ignored", "--nocapture", "--test-threads", "1"]))?;
+    let mut words = Vec::new();
+    match lwip::compile(LWIP, "bench-lwip", &folder) {
+        Ok(server) => words.extend(["--lwip".to_owned(), server.display().to_string()]),
+        Err(error) => say(format!("without lwIP: {error:#}")),
     }
-    say("what a stack does a second");
-    run_as_root(&program, arguments).context("the benchmark")
+    say("what a step costs, and what a stack does a second");
+    run_as_root(&program, words.iter().chain(arguments)).context("the benchmark")
 }
 
 /// `bulkhead gateway` beside slirp4netns and pasta, which are installed where they are missing.

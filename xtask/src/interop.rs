@@ -1,15 +1,13 @@
 //! The interop matrix: the sandboxed stack against other stacks, with programs that people use.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
 use crate::leftovers::Before;
-use crate::packages;
-use crate::page;
 use crate::privileged::{build, run_as_root};
-use crate::shell::{root, run as run_program, say};
+use crate::shell::say;
+use crate::{lwip, packages, page};
 
 /// Programs whose packages the matrix needs.
 const PROGRAMS: [&str; 13] = [
@@ -28,9 +26,8 @@ const PROGRAMS: [&str; 13] = [
     "wrk",
 ];
 
-/// What lwIP's peer is made of, and Debian's packages for that.
+/// What lwIP's peer is made of.
 const LWIP: &str = "tests/interop/lwip/forward.c";
-const LWIP_PACKAGES: [&str; 3] = ["liblwip-dev", "gcc", "libc6-dev"];
 
 /// Builds everything and runs the matrix. `arguments` are those of the program that runs it: `--help` shows them.
 ///
@@ -42,7 +39,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let before = Before::look();
     let mut words =
         vec!["run".to_owned(), "--program".to_owned(), folder.join("bulkhead").display().to_string()];
-    match lwip(&folder) {
+    match lwip::compile(LWIP, "lwip-forward", &folder) {
         Ok(program) => words.extend(["--lwip".to_owned(), program.display().to_string()]),
         Err(error) => say(format!("without lwIP: {error:#}")),
     }
@@ -58,18 +55,4 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         page::show_matrix(&file)?;
     }
     outcome.context("the matrix")
-}
-
-/// Compiles lwIP's peer against Debian's library.
-///
-/// # Errors
-/// Where there is no such library to be had: the matrix goes without it then.
-fn lwip(folder: &Path) -> anyhow::Result<PathBuf> {
-    packages::ensure(&LWIP_PACKAGES, "have lwIP as a peer")?;
-    let program = folder.join("lwip-forward");
-    let source = root().join(LWIP);
-    let mut compiler = Command::new("gcc");
-    compiler.args(["-O2", "-Wall", "-Wextra", "-Werror", "-I/usr/include/lwip", "-o"]);
-    run_program(compiler.arg(&program).arg(source).arg("-llwip"))?;
-    Ok(program)
 }

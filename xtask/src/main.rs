@@ -3,12 +3,13 @@
 //! - [`guests`]: compiles the protocol modules and wraps them into components;
 //! - [`new_module`]: begins another one;
 //! - [`mod@test`]: runs every test, and what is as good as one;
-//! - [`mod@bench`]: measures the stack beside the kernel and smoltcp;
+//! - [`mod@bench`]: measures the stack beside the kernel, smoltcp and lwIP;
 //! - [`faults`]: what a defect of the module does in each placement;
 //! - [`demo`]: shows a download from the sandboxed stack;
 //! - [`goodput`]: goodput against loss and round trip, beside the kernel;
 //! - [`interop`]: the stack against other stacks, with programs that people use;
 //! - [`libfuzzer`]: native fuzzing of what reads strangers' and modules' words;
+//! - [`lwip`]: compiles what serves or forwards over lwIP;
 //! - [`page`]: generates docs/conformance.md;
 //! - [`privileged`]: builds what needs root, and runs it so that it ends with us;
 //! - [`policy`]: what we may depend on;
@@ -26,6 +27,7 @@ mod guests;
 mod interop;
 mod leftovers;
 mod libfuzzer;
+mod lwip;
 mod new_module;
 mod packages;
 mod page;
@@ -44,7 +46,7 @@ use anyhow::bail;
 const HELP: &str = "\
 cargo xtask test [--all]       set-up, guests, dependency policy, formatting, lints, every test
 cargo xtask demo               download 1 GiB from a server on the sandboxed stack, with the kernel's curl
-cargo xtask bench [--help]     throughput, latency, CPU time: this stack, the kernel's, smoltcp, in one run
+cargo xtask bench [--help]     throughput, latency, CPU time: this stack, the kernel's, smoltcp, lwIP, in one run
 cargo xtask gateway-bench      `bulkhead gateway` beside slirp4netns and pasta, in one run (--quick, --json FILE)
 cargo xtask goodput [--quick]  goodput against loss and round trip, beside the kernel as a sender, over `bulkhead link`
 cargo xtask interop [--quick]  the stack against Linux, smoltcp, lwIP and itself, with real programs, over a link with faults

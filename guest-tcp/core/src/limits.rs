@@ -73,6 +73,9 @@ pub(crate) const OFFER: Time = 60 * SECOND;
 pub(crate) const TIME_WAIT: Time = 60 * SECOND;
 /// How long ends in TIME-WAIT rest before an active open of ours may take them (Linux: `tcp_twsk_unique`).
 pub(crate) const REUSE_AFTER: Time = SECOND;
+/// Pieces of what is outstanding and of what lies beyond holes, of all connections together: some 40 MB. Beyond it peers cut
+/// nothing into more of them, so that whoever holds many connections cannot use up the memory of all.
+pub(crate) const PIECES: u32 = 1 << 19;
 /// Connections in TIME-WAIT; beyond it the oldest makes way.
 pub(crate) const TIME_WAITS: usize = 1 << 16;
 

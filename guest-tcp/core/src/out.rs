@@ -13,6 +13,8 @@ use bulkhead_wit::{Event, How, Outputs, Room, Send, Source, Time};
 pub(crate) struct Context<'a> {
     pub now: Time,
     pub instance: &'a mut Instance,
+    /// Memory for pieces was short when the step began.
+    pub is_tight: bool,
     pub out: Out<'a>,
 }
 

@@ -20,7 +20,8 @@ pub(crate) fn step(tcp: &mut Tcp, inputs: &Inputs<'_>, outputs: &mut Outputs) {
     let Tcp { instance, tables, last, arrived } = tcp;
     // Time never goes back, whatever the host says.
     *last = inputs.now.max(*last);
-    let mut cx = Context { now: *last, instance, out: Out::new(outputs, inputs.room) };
+    let is_tight = tables.is_tight();
+    let mut cx = Context { now: *last, instance, is_tight, out: Out::new(outputs, inputs.room) };
     call::first(tables, inputs.calls, &mut cx);
     for position in inputs.positions {
         arrive_position(tables, position, &mut cx);

@@ -7,7 +7,7 @@ use crate::emit;
 use crate::entity::{Entity, EntityKind};
 use crate::fragment::Fragments;
 use crate::hash::Key;
-use crate::limits::{SOURCES, TIME_WAITS};
+use crate::limits::{PIECES, SOURCES, TIME_WAITS};
 use crate::listener::Listeners;
 use crate::out::Context;
 use crate::slab::Slab;
@@ -30,6 +30,9 @@ pub(crate) struct Tables {
     pub fragments: Fragments,
     /// Connections with something to send, in the order of their turns.
     pub ready: VecDeque<u32>,
+    /// Pieces that each connection's scoreboard and reassembly are in, and all of them together.
+    pieces: Vec<u16>,
+    pieces_in_all: u32,
     /// Connections by their state's number.
     pub states: [u32; STATES],
     by_ends: Table,
@@ -217,7 +220,25 @@ impl Tables {
         let Some(connection) = self.connections.get_mut(number) else { return };
         let now = connection.state.number();
         let before = core::mem::replace(&mut connection.counted, now);
+        let pieces = connection.pieces();
         self.recount(before, now);
+        self.count_pieces(number, pieces);
+    }
+
+    fn count_pieces(&mut self, number: u32, now: usize) {
+        let number = number as usize;
+        if self.pieces.len() <= number {
+            self.pieces.resize(number + 1, 0);
+        }
+        let Some(place) = self.pieces.get_mut(number) else { return };
+        let now = u16::try_from(now).unwrap_or(u16::MAX);
+        self.pieces_in_all = self.pieces_in_all - u32::from(*place) + u32::from(now);
+        *place = now;
+    }
+
+    /// Whether memory for pieces of what is outstanding, and of what lies beyond holes, is used up.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.pieces_in_all > PIECES
     }
 
     fn recount(&mut self, before: u8, now: u8) {
@@ -235,8 +256,9 @@ impl Tables {
     /// The same after its turn to send, when it waits for nothing but time.
     pub(crate) fn rest(&mut self, number: u32) {
         if let Some(connection) = self.connections.get_mut(number) {
-            let deadline = connection.deadline();
+            let (deadline, pieces) = (connection.deadline(), connection.pieces());
             self.timers.set(Entity::connection(number), deadline);
+            self.count_pieces(number, pieces);
         }
     }
 
@@ -268,6 +290,7 @@ impl Tables {
         }
         self.connections.release_later(number);
         self.recount(counted, 0);
+        self.count_pieces(number, 0);
         if let Some(remains) = remains {
             self.add_time_wait(key, remains);
         }

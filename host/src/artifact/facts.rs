@@ -123,6 +123,12 @@ impl Facts {
         Ok(())
     }
 
+    /// Bytes of memory that an instance may have, by its own account and by the host's.
+    pub(crate) fn memory(&self) -> u64 {
+        let most = |memory: &Memory| memory.most.unwrap_or(u64::MAX).min(limits::MEMORY as u64);
+        self.memories.iter().map(most).max().unwrap_or(0)
+    }
+
     fn check(&self) -> Result<(), Problem> {
         if !self.exports.iter().any(|export| export == CONTRACT) {
             return Err(match self.exports.iter().find(|export| export.starts_with(INTERFACE)) {

@@ -111,8 +111,7 @@ impl Artifact {
         let facts = Facts::of(bytes).map_err(failed)?;
         let (component, cached) = component(bytes, &facts, cache).map_err(failed)?;
         let lines = Lines::new(Bytes::copy_from_slice(bytes));
-        let prepared =
-            Prepared::new(&component, facts.panic, lines).map_err(Problem::Link).map_err(failed)?;
+        let prepared = Prepared::new(&component, &facts, lines).map_err(Problem::Link).map_err(failed)?;
         let description = prepared.describe().map_err(Problem::Describe).map_err(failed)?;
         let loading = Loading { cached, took: from.elapsed() };
         Ok(Self { name: name.to_owned(), facts, description, prepared, loading })

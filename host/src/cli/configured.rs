@@ -63,6 +63,10 @@ impl Instance for Configured {
         self.instance.load(&config, now, state)
     }
 
+    fn capacity(&self) -> u32 {
+        self.instance.capacity()
+    }
+
     fn cost(&self) -> StepCost {
         self.instance.cost()
     }

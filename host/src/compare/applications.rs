@@ -77,11 +77,11 @@ where
     }
 }
 
-/// Accepts on all ports of the kernel's stack at this address, on the current runtime.
+/// Accepts on all ports of the kernel's stack at this address, so many further, on the current runtime.
 ///
 /// # Errors
 /// What the system says, as where a port is taken.
-pub fn listen_at(address: IpAddr) -> io::Result<Vec<JoinHandle<()>>> {
+pub fn listen_at(address: IpAddr, further: u16) -> io::Result<Vec<JoinHandle<()>>> {
     let mut tasks = Vec::new();
     for port in PORTS {
         let socket = match address {
@@ -89,7 +89,7 @@ pub fn listen_at(address: IpAddr) -> io::Result<Vec<JoinHandle<()>>> {
             IpAddr::V6(_) => TcpSocket::new_v6()?,
         };
         socket.set_reuseaddr(true)?;
-        socket.bind((address, port).into())?;
+        socket.bind((address, port + further).into())?;
         let listener = socket.listen(4096)?;
         tasks.push(tokio::spawn(async move {
             accept(port, async || {

@@ -157,7 +157,8 @@ fn cell(figure: &Figure, values: &[f64], first: Option<f64>) -> String {
     text
 }
 
-fn median(sorted: &[f64]) -> Option<f64> {
+/// The median of sorted values.
+pub(super) fn median(sorted: &[f64]) -> Option<f64> {
     sorted.get(sorted.len() / 2).copied()
 }
 

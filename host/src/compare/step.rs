@@ -1,13 +1,13 @@
 //! An instance by itself, with one connection that receives bulk data: full segments in order, and an application that
 //! reads everything at once. What one crossing costs, and what a segment.
 
+use std::hint::black_box;
 use std::time::Instant;
 
-use bulkhead_wit::registry::protocol;
-use bulkhead_wit::{
-    Address, Batch, Call, Config, Endpoint, Event, Handle, Listen, Outputs, Position, Prefix, Room, Segment,
-};
+use bulkhead_wit::{Batch, Call, Event, Handle, Listen, Outputs, Position, Room};
 
+use super::figures::{Figure, Results, median};
+use super::frames::{ACK, Remote, SYN, config, local, numbers};
 use crate::fault::{Fault, Rule};
 use crate::placement::Instance;
 
@@ -15,37 +15,10 @@ use crate::placement::Instance;
 const MSS: u32 = 1448;
 /// Bytes that the application's window is open for.
 const WINDOW: u64 = 4 << 20;
-const OURS: [u8; 4] = [10, 0, 0, 1];
-const PEER: [u8; 4] = [10, 0, 0, 2];
-const SYN: u8 = 2;
-const ACK: u8 = 16;
-
-fn header(seq: u32, ack: u32, flags: u8, options: &[u8]) -> Vec<u8> {
-    let mut header = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol::TCP, 0, 0];
-    header.extend(PEER);
-    header.extend(OURS);
-    header.extend(1000u16.to_be_bytes());
-    header.extend(80u16.to_be_bytes());
-    header.extend(seq.to_be_bytes());
-    header.extend(ack.to_be_bytes());
-    header.extend([0x50 + ((options.len() as u8 / 4) << 4), flags, 0xff, 0xff, 0, 0, 0, 0]);
-    header.extend(options);
-    header
-}
-
-fn push(batch: &mut Batch, bytes: &[u8], payload: u32) {
-    batch.segments.push(Segment {
-        header: batch.headers.len() as u32,
-        payload,
-        header_length: bytes.len() as u16,
-        transport: 20,
-        mss: payload.max(1) as u16,
-        count: 1,
-        protocol: protocol::TCP,
-        ..Segment::default()
-    });
-    batch.headers.extend_from_slice(bytes);
-}
+/// Steps of one run.
+const STEPS: u32 = 64;
+/// Segments of the steps that are measured.
+const SEGMENTS: [u32; 4] = [1, 8, 32, 128];
 
 /// An instance with one open connection, and the peer's side of it.
 pub struct Bulk {
@@ -54,8 +27,7 @@ pub struct Bulk {
     now: u64,
     connection: Handle,
     received: u64,
-    peer_seq: u32,
-    our_seq: u32,
+    peer: Remote,
 }
 
 impl Bulk {
@@ -64,55 +36,38 @@ impl Bulk {
     /// # Errors
     /// Its fault; a broken rule where it does not answer as TCP does.
     pub fn new(mut instance: Box<dyn Instance>) -> Result<Self, Fault> {
-        let address = Address::from_v4(OURS);
-        let config = Config {
-            addresses: vec![Prefix { address, length: 120 }],
-            mtu: 1500,
-            seed: (1, 2, 3, 4),
-            shards: 1,
-            ports_first: 32_768,
-            ports_last: 60_999,
-            connections: 1 << 20,
-            embryos: 1024,
-            offers: 256,
-            islands: 64,
-            holds: 64,
-            ..Config::default()
-        };
-        instance.start(&config)?;
+        instance.start(&config())?;
+        let peer = Remote { address: [10, 0, 0, 2], port: 1000, seq: 1000, ack: 0 };
         let mut bulk = Self {
             instance,
             outputs: Outputs::default(),
             now: 1_000_000,
             connection: Handle::INSTANCE,
             received: 0,
-            peer_seq: 1000,
-            our_seq: 0,
+            peer,
         };
-        bulk.open(Endpoint::new(address, 80))?;
+        bulk.open()?;
         Ok(bulk)
     }
 
     /// The handshake.
-    fn open(&mut self, local: Endpoint) -> Result<(), Fault> {
+    fn open(&mut self) -> Result<(), Fault> {
         let no_tcp = || Fault::broken(Rule::Opening, "a SYN is not answered");
         let mut batch = self.batch();
         batch.calls.push(Call::Listen(Listen {
             listener: 1,
-            local,
+            local: local(),
             allow: 16,
             receive_first: WINDOW as u32,
             receive_max: WINDOW as u32,
             ..Listen::default()
         }));
-        // MSS 1460, window scale 7.
-        push(&mut batch, &header(1000, 0, SYN, &[2, 4, 5, 0xb4, 1, 3, 3, 7]), 0);
+        self.peer.say(&mut batch, SYN, 0);
         self.step(&batch)?;
-        let answer = self.outputs.headers.get(24..28).and_then(|bytes| bytes.try_into().ok());
-        self.our_seq = u32::from_be_bytes(answer.ok_or_else(no_tcp)?).wrapping_add(1);
-        self.peer_seq = 1001;
+        let (seq, _) = numbers(&self.outputs.headers, 0).ok_or_else(no_tcp)?;
+        self.peer.ack = seq.wrapping_add(1);
         let mut batch = self.batch();
-        push(&mut batch, &header(self.peer_seq, self.our_seq, ACK, &[]), 0);
+        self.peer.say(&mut batch, ACK, 0);
         self.step(&batch)?;
         let opened = self.outputs.events.iter().find_map(|event| match event {
             Event::Accepted(opening) => Some(opening.connection),
@@ -141,8 +96,7 @@ impl Bulk {
             ..Position::default()
         });
         for _ in 0..segments {
-            push(&mut batch, &header(self.peer_seq, self.our_seq, ACK, &[]), MSS);
-            self.peer_seq = self.peer_seq.wrapping_add(MSS);
+            self.peer.say(&mut batch, ACK, MSS);
             self.received += u64::from(MSS);
         }
         batch
@@ -177,4 +131,45 @@ impl Bulk {
         }
         Ok(start.elapsed().as_nanos() as f64 / f64::from(steps.max(1)))
     }
+}
+
+/// What a step costs in the sandbox, natively, and beside the cheapest system call of this machine: each figure `runs` times, for
+/// steps of 1 to 128 segments.
+///
+/// # Errors
+/// The fault of an instance.
+pub fn steps(wasm: Box<dyn Instance>, native: Box<dyn Instance>, runs: usize) -> Result<Results, Fault> {
+    let (mut wasm, mut native) = (Bulk::new(wasm)?, Bulk::new(native)?);
+    let mut results = Results::new(vec!["native".into(), "wasm".into()], runs);
+    let call = median_of(runs, || {
+        let start = Instant::now();
+        (0..STEPS).for_each(|_| _ = black_box(std::os::unix::process::parent_id()));
+        Ok(start.elapsed().as_nanos() as f64 / f64::from(STEPS))
+    })?;
+    let mut add = |name: &str, unit, column, value| {
+        results.add(&Figure::less(name, unit), column, Some(value));
+    };
+    add("getppid", "ns", 0, call);
+    add("an empty step", "ns", 0, median_of(runs, || native.time_empty(STEPS))?);
+    add("an empty step", "ns", 1, median_of(runs, || wasm.time_empty(STEPS))?);
+    for segments in SEGMENTS {
+        let outside = median_of(runs, || native.time(segments, STEPS))?;
+        let inside = median_of(runs, || wasm.time(segments, STEPS))?;
+        let name = format!("a step of {segments}");
+        for (column, value) in [outside, inside].into_iter().enumerate() {
+            add(&name, "ns", column, value);
+            add(&format!("{name}, getppids"), "", column, value / call);
+        }
+        let more = (inside - outside) / f64::from(segments);
+        add(&format!("wasm minus native, a segment of {segments}"), "ns", 1, more);
+        add(&format!("wasm minus native, a segment of {segments}, getppids"), "", 1, more / call);
+    }
+    Ok(results)
+}
+
+/// The median of so many runs.
+fn median_of(runs: usize, mut run: impl FnMut() -> Result<f64, Fault>) -> Result<f64, Fault> {
+    let mut values = (0..runs.max(1)).map(|_| run()).collect::<Result<Vec<f64>, Fault>>()?;
+    values.sort_by(f64::total_cmp);
+    Ok(median(&values).unwrap_or_default())
 }

@@ -1,7 +1,19 @@
 //! What a process has used, as the kernel tells everybody.
 
-use rustix::process::Pid;
+use std::io;
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// This process, and those that it starts, may have as many files open as the system lets it: how many.
+///
+/// # Errors
+/// What the system says.
+pub fn may_open() -> io::Result<u64> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    Ok(maximum.unwrap_or(u64::MAX))
+}
 
 /// A process, or this one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -108,6 +108,10 @@ impl<I: Instance> Instance for Shared<I> {
         self.with(|instance| instance.load(config, now, state))
     }
 
+    fn capacity(&self) -> u32 {
+        self.with(|instance| instance.capacity())
+    }
+
     fn cost(&self) -> StepCost {
         self.with(|instance| instance.cost())
     }

@@ -49,6 +49,8 @@ pub(super) struct Flow {
     pub(super) acknowledged: Option<u32>,
     /// Where the peer has ended its stream, in order.
     pub(super) fin: Option<u32>,
+    /// Where a FIN of the peer's was, the first that it sent, in order or not.
+    ends: Option<u32>,
     /// The peer has sent a SYN behind its FIN: what it has sent since may be no part of the stream.
     pub(super) is_anew: bool,
     /// The peer has sent timestamps in its SYN.
@@ -118,6 +120,7 @@ impl Flow {
             bases: Vec::new(),
             acknowledged: None,
             fin: None,
+            ends: None,
             is_anew: false,
             stamps: false,
             is_odd: false,
@@ -129,6 +132,12 @@ impl Flow {
     /// The peer has sent this.
     pub(super) fn says(&mut self, seen: &Seen) {
         let end = seen.seq.wrapping_add(seen.extent());
+        let is_behind = |end: u32, fin: u32| end.wrapping_sub(fin).cast_signed() > 1;
+        let fin = (seen.flags & FIN != 0).then(|| end.wrapping_sub(1));
+        // Nothing follows a FIN, and who sends something nevertheless has its windows counted from there.
+        self.is_odd |= self.ends.is_some_and(|fin| is_behind(end, fin))
+            || fin.is_some_and(|fin| self.sent.iter().any(|(_, end)| is_behind(*end, fin)));
+        self.ends = self.ends.or(fin);
         let has_room = self.sent.len() < limits::REMEMBERED;
         match self.sent.last_mut() {
             Some(last) if last.1 == seen.seq => last.1 = end,
@@ -317,6 +326,7 @@ impl Flow {
         }
         self.bases.retain(is_from);
         self.read += bytes.len() as u64;
-        !self.bases.is_empty()
+        // Of so many SYNs not all are remembered.
+        !self.bases.is_empty() || self.syns.len() >= limits::REMEMBERED
     }
 }

@@ -174,7 +174,7 @@ fn prepare(bytes: &[u8], facts: &Facts) -> Result<Prepared, Problem> {
     let component = Component::from_binary(&shared.engine, bytes)
         .map_err(|error| Problem::Compile(format!("{error:#}")))?;
     let lines = Lines::new(Bytes::copy_from_slice(bytes));
-    Prepared::of(shared, &component, facts.panic, lines).map_err(Problem::Link)
+    Prepared::of(shared, &component, facts, lines).map_err(Problem::Link)
 }
 
 /// An instance whose edges are counted.
@@ -223,6 +223,10 @@ impl Instance for Counted {
 
     fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, Fault> {
         self.0.load(config, now, state)
+    }
+
+    fn capacity(&self) -> u32 {
+        self.0.capacity()
     }
 
     fn cost(&self) -> StepCost {

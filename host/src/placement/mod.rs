@@ -9,7 +9,7 @@ pub mod process;
 #[cfg(feature = "wasm")]
 pub mod wasm;
 
-use bulkhead_wit::{Config, Description, Inputs, Outputs, Summary, Time};
+use bulkhead_wit::{Config, Description, Inputs, Outputs, Summary, Time, limits};
 
 use crate::fault::Fault;
 use crate::payload::Desk;
@@ -68,6 +68,12 @@ pub trait Instance: Send {
     /// [`Fault::Refused`] when the module does not read this state, or how it failed.
     fn load(&mut self, config: &Config, now: Time, state: &[u8]) -> Result<Vec<Summary>, Fault>;
 
+    /// Connections that it has memory for: a stack asks it for no more. By what the module says that one takes; beyond it a
+    /// peer that opens one after the other would end the instance, and with it everybody else's.
+    fn capacity(&self) -> u32 {
+        limits::CONNECTIONS
+    }
+
     /// What its steps have cost so far.
     fn cost(&self) -> StepCost;
 
@@ -80,6 +86,13 @@ pub trait Instance: Send {
     fn identity(&self) -> Identity {
         Identity::default()
     }
+}
+
+/// Connections for which a memory of so many bytes has room where each takes so much: a quarter is left for all the rest, as what is
+/// outstanding and the copy that is saved.
+pub(crate) fn capacity(memory: u64, each: u32) -> u32 {
+    let most = memory / 4 * 3 / u64::from(each.max(1));
+    u32::try_from(most).unwrap_or(u32::MAX).min(limits::CONNECTIONS)
 }
 
 /// Which module an instance is, and where it runs.

@@ -259,8 +259,13 @@ impl Recorder {
         self.is_on() && (module_ns >= self.due || self.memory.as_ref().is_some_and(Memory::is_full))
     }
 
-    /// Whether a checkpoint may be taken with so many connections; if not, it is asked again later.
-    fn may_checkpoint(&mut self, module_ns: Time, connections: usize) -> bool {
+    /// Whether a checkpoint may be taken with so many connections, which the module holds in so many bytes; if not, it is asked again
+    /// later.
+    fn may_checkpoint(&mut self, module_ns: Time, (connections, bytes): (usize, usize)) -> bool {
+        if bytes > 2 * limits::STATE {
+            // Not even tried: what is saved takes as much again of the module's memory.
+            self.denied = Some(connections);
+        }
         match self.denied {
             Some(before) if connections > before / 2 => {
                 self.due = module_ns.saturating_add(bulkhead_wit::limits::SECOND);
@@ -442,7 +447,8 @@ impl Stack {
             return Ok(());
         }
         let connections = self.ledgers.living().count();
-        if !self.recorder.may_checkpoint(module_ns, connections) {
+        let bytes = connections.saturating_mul(self.description().bytes_per_connection as usize);
+        if !self.recorder.may_checkpoint(module_ns, (connections, bytes)) {
             return Ok(());
         }
         // What the step was given is dealt with: a fault is the checkpoint's.

@@ -85,6 +85,12 @@ impl Options {
         };
         Self { config, sizes: Sizes::default(), memory: 1 << 30, per_source: 0, recording: true }
     }
+
+    /// The same, with no more connections than this instance has memory for.
+    fn within(mut self, instance: &dyn Instance) -> Self {
+        self.config.connections = self.config.connections.min(instance.capacity());
+        self
+    }
 }
 
 /// What a stack has done so far.
@@ -158,12 +164,14 @@ impl Stack {
     /// # Errors
     /// [`Fault::Refused`] if the module does not serve the configuration, or how it failed.
     pub fn new(mut instance: Box<dyn Instance>, options: Options) -> Result<Self, Fault> {
+        let options = options.within(&*instance);
         instance.start(&options.config)?;
         Ok(Self::around(instance, options))
     }
 
     /// A stack around an instance that knows of nothing yet, or is to load a state.
     fn around(instance: Box<dyn Instance>, options: Options) -> Self {
+        let options = options.within(&*instance);
         let grants = Grants::new(&options.config, instance.description());
         let header = Self::recording_header(&*instance);
         let recorder = Recorder::new(header, &options.config, options.recording);

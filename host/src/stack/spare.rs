@@ -31,6 +31,7 @@ impl Stack {
         mut instance: Box<dyn Instance>,
         options: Options,
     ) -> Result<Box<Self>, Fault> {
+        let options = options.within(&*instance);
         instance.start(&options.config)?;
         let mut stack = Box::new(Self::around(instance, options));
         let Spare { pool, blocks, batch, arrived, outputs } = spare;

@@ -1,5 +1,6 @@
 //! What is measured, and how often.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -26,12 +27,32 @@ pub(crate) enum Workload {
     Connections,
     /// Memory of an idle connection
     Memory,
+    /// CPU time of a request where 10 are active of 10 or of 100,000 connections, or all are
+    Many,
+    /// What a step costs in the sandbox and natively
+    Step,
+    /// What a segment costs the module, by the number of connections
+    Segment,
 }
 
 impl Workload {
-    // Memory first: what a process has used once stays with it.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Memory, Self::In, Self::Out, Self::Ping, Self::Requests, Self::Connections];
+    // Memory first, and what needs the most of it last: what a process has used once stays with it.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Step,
+        Self::Segment,
+        Self::Memory,
+        Self::In,
+        Self::Out,
+        Self::Ping,
+        Self::Requests,
+        Self::Connections,
+        Self::Many,
+    ];
+
+    /// Whether it is measured in this process, without a network.
+    pub(crate) fn is_alone(self) -> bool {
+        matches!(self, Self::Step | Self::Segment)
+    }
 }
 
 /// What to run.
@@ -40,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) workloads: Vec<Workload>,
     pub(crate) repetitions: usize,
     pub(crate) is_quick: bool,
+    /// The server over lwIP.
+    pub(crate) lwip: Option<PathBuf>,
 }
 
 /// What a measurement needs to know of the stack.
@@ -56,11 +79,11 @@ impl Plan {
     pub(crate) fn run(&self) -> anyhow::Result<Results> {
         let mut subjects = Vec::new();
         for kind in &self.kinds {
-            subjects.push(Subject::start(*kind).with_context(|| kind.name())?);
+            subjects.push(Subject::start(*kind, self.lwip.as_deref()).with_context(|| kind.name())?);
         }
         let names = self.kinds.iter().map(|kind| kind.name().to_owned()).collect();
         let mut results = Results::new(names, self.repetitions);
-        for workload in &self.workloads {
+        for workload in self.workloads.iter().filter(|workload| !workload.is_alone()) {
             for repetition in 0..self.repetitions {
                 for (column, subject) in subjects.iter().enumerate() {
                     eprint!(
@@ -76,7 +99,7 @@ impl Plan {
                         v6: Kernel(STACK6.parse()?),
                         is_quick: self.is_quick,
                     };
-                    target.measure(*workload, repetition, &mut results);
+                    target.measure(*workload, (repetition, self.repetitions), &mut results);
                 }
             }
         }
@@ -86,14 +109,15 @@ impl Plan {
 }
 
 impl Target<'_> {
-    fn measure(&self, workload: Workload, repetition: usize, results: &mut Results) {
+    fn measure(&self, workload: Workload, (repetition, repetitions): (usize, usize), results: &mut Results) {
         match workload {
             Workload::In | Workload::Out => self.bulk(workload == Workload::In, results),
             Workload::Ping => self.ping(results),
             Workload::Requests => self.requests(results),
             Workload::Connections => self.connections(results),
             Workload::Memory if repetition == 0 => self.memory(results),
-            Workload::Memory => {}
+            Workload::Many if repetition == 0 => self.many(repetitions, results),
+            Workload::Memory | Workload::Many | Workload::Step | Workload::Segment => {}
         }
     }
 
@@ -112,7 +136,7 @@ impl Target<'_> {
     }
 
     fn is_fast(&self) -> bool {
-        !matches!(self.subject.kind, Kind::WasmPlain | Kind::NativePlain | Kind::Smoltcp)
+        !matches!(self.subject.kind, Kind::WasmPlain | Kind::NativePlain | Kind::Smoltcp | Kind::Lwip)
     }
 
     fn bulk(&self, is_in: bool, results: &mut Results) {
@@ -208,5 +232,29 @@ impl Target<'_> {
         let after = self.inside(name, async || idle(&self.v4, count, || self.subject.memory()).await);
         let value = after.map(|after| (after - before) / count as f64);
         self.add(results, &Figure::less(name, "bytes"), value);
+    }
+
+    fn many(&self, repetitions: usize, results: &mut Results) {
+        if !matches!(self.subject.kind, Kind::Kernel | Kind::Wasm | Kind::Native) {
+            return;
+        }
+        let most = if self.is_quick { 10_000 } else { 100_000 };
+        let measured = crate::crowd::measure(self.subject, most, repetitions);
+        let told = measured.inspect_err(|error| eprintln!("\r\x1b[K{}: {error:#}", self.subject.kind.name()));
+        let Ok(values) = told else { return };
+        let names =
+            ["10 active of 10".to_owned(), format!("10 active of {most}"), format!("all active of {most}")];
+        for (name, values) in names.iter().zip(&values) {
+            let figure = Figure::less(&format!("CPU of both ends a request, {name}"), "us");
+            values.iter().for_each(|value| self.add(results, &figure, Some(value / 1e3)));
+        }
+        let [alone, rest @ ..] = values;
+        let mut sorted = alone;
+        sorted.sort_by(f64::total_cmp);
+        let alone = share(&sorted, 0.5).unwrap_or(f64::NAN);
+        for (name, values) in names.iter().skip(1).zip(rest) {
+            let figure = Figure::less(&format!("the same, {name}, by that of 10 of 10"), "");
+            values.iter().for_each(|value| self.add(results, &figure, Some(value / alone)));
+        }
     }
 }

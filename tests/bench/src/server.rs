@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::net::Ipv6Addr;
 
+use anyhow::bail;
 use bulkhead::compare::{listen, listen_at};
 use bulkhead::device::shard::{Key, shards};
 use bulkhead::device::{Device, OffloadTun, Tun, TunOptions};
@@ -11,11 +12,13 @@ use bulkhead::placement::native::Native;
 
 use crate::subject::{Kind, PEER4, PEER6, STACK4, STACK6};
 
-/// Serves on this stack until the process is killed.
-pub(crate) fn serve(kind: Kind) -> anyhow::Result<()> {
+/// Serves on this stack until the process is killed; the kernel's on ports that are so many further.
+pub(crate) fn serve(kind: Kind, further: u16) -> anyhow::Result<()> {
+    bulkhead::compare::may_open()?;
     match kind {
-        Kind::Kernel => runtime()?.block_on(kernel()),
+        Kind::Kernel => runtime()?.block_on(kernel(further)),
         Kind::Smoltcp => crate::smoltcp::serve(),
+        Kind::Lwip => bail!("lwIP's server is a program of its own"),
         Kind::Shards => sharded(),
         Kind::Wasm
         | Kind::Native
@@ -36,8 +39,8 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-async fn kernel() -> anyhow::Result<()> {
-    let tasks = listen_at(Ipv6Addr::UNSPECIFIED.into())?;
+async fn kernel(further: u16) -> anyhow::Result<()> {
+    let tasks = listen_at(Ipv6Addr::UNSPECIFIED.into(), further)?;
     ready();
     for task in tasks {
         task.await?;

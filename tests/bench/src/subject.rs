@@ -1,6 +1,7 @@
 //! The stacks that are measured: each in a process and a namespace of its own, with the kernel as peer.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context as _, bail};
@@ -29,11 +30,13 @@ pub(crate) enum Kind {
     NativePlain,
     /// smoltcp natively over plain TUN, as people embed it
     Smoltcp,
+    /// lwIP as Debian builds it, over plain TUN: windows of 64 KiB
+    Lwip,
 }
 
 impl Kind {
     /// Those that are measured unless others are asked for.
-    pub(crate) const USUAL: [Self; 8] = [
+    pub(crate) const USUAL: [Self; 9] = [
         Self::Kernel,
         Self::Wasm,
         Self::Native,
@@ -42,6 +45,7 @@ impl Kind {
         Self::WasmPlain,
         Self::NativePlain,
         Self::Smoltcp,
+        Self::Lwip,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -55,6 +59,7 @@ impl Kind {
             Self::WasmPlain => "wasm, plain",
             Self::NativePlain => "native, plain",
             Self::Smoltcp => "smoltcp, plain",
+            Self::Lwip => "lwIP, plain",
         }
     }
 }
@@ -72,23 +77,54 @@ pub(crate) struct Subject {
     pub(crate) peer: Namespace,
     child: Child,
     /// The kernel's own stack needs a second one.
-    _own: Option<Namespace>,
+    own: Option<Namespace>,
 }
 
 impl Subject {
     /// Starts it and waits until it serves.
-    pub(crate) fn start(kind: Kind) -> anyhow::Result<Self> {
+    pub(crate) fn start(kind: Kind, lwip: Option<&Path>) -> anyhow::Result<Self> {
         let peer = Namespace::new().context("a network namespace is needed: run it as root")?;
         let own = if kind == Kind::Kernel { Some(veth(&peer)?) } else { None };
         for space in [Some(&peer), own.as_ref()].into_iter().flatten() {
             // The same for all, whatever this machine's default is, and what bulkhead does by default.
             space.set_congestion("cubic")?;
         }
-        let name = kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        let mut command = own.as_ref().unwrap_or(&peer).command(std::env::current_exe()?);
-        let mut child = command.args(["serve", &name]).stdout(Stdio::piped()).spawn()?;
+        let space = own.as_ref().unwrap_or(&peer);
+        let mut command = if kind == Kind::Lwip {
+            let mut command = space.command(lwip.context("needs --lwip FILE")?);
+            command.args(["bench0", "1500", STACK4, PEER4, STACK6, PEER6]);
+            command
+        } else {
+            let name = kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+            let mut command = space.command(std::env::current_exe()?);
+            command.args(["serve", &name]);
+            command
+        };
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
         wait_ready(&mut child).with_context(|| kind.name())?;
-        Ok(Self { kind, peer, child, _own: own })
+        Ok(Self { kind, peer, child, own })
+    }
+
+    pub(crate) fn is_kernel(&self) -> bool {
+        self.kind == Kind::Kernel
+    }
+
+    /// The peer's device.
+    pub(crate) fn device(&self) -> &'static str {
+        if self.is_kernel() { "veth0" } else { "bench0" }
+    }
+
+    /// Another server on the kernel's stack, whose ports are so many further, on this processor.
+    pub(crate) fn another(&self, further: u16, processor: usize) -> anyhow::Result<Another> {
+        let space = self.own.as_ref().context("only the kernel's stack serves several processes")?;
+        let mut command = space.command(std::env::current_exe()?);
+        command.args(["serve", "kernel", &further.to_string()]);
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let ready = wait_ready(&mut child);
+        let another = Another(child);
+        ready?;
+        Usage(another.0.id()).pin(Some(processor));
+        Ok(another)
     }
 
     fn usage(&self) -> Usage {
@@ -113,6 +149,17 @@ impl Subject {
     /// Context switches of all its threads.
     pub(crate) fn switches(&self) -> f64 {
         self.usage().switches()
+    }
+}
+
+/// A server beside a subject's own.
+pub(crate) struct Another(Child);
+
+impl Drop for Another {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

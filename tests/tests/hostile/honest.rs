@@ -1,6 +1,6 @@
 //! The scene's own check: a module that keeps to the rules is not called a liar.
 
-use bulkhead_tests::frames::icmp_header;
+use bulkhead_tests::frames::{echo_request, icmp_header};
 use bulkhead_tests::scripted::{
     A, B, OURS, PEER, SEND_BASE, Scene, arrived, mark, opening, place, queue, send, to_peer,
 };
@@ -49,4 +49,22 @@ fn everything_at_once_passes_when_it_is_true() {
 #[test]
 fn an_empty_answer_passes() {
     assert_eq!(Scene::ready().step(|_, _| {}), Ok(()));
+}
+
+#[test]
+fn a_turn_full_of_nonsense_says_that_there_is_more() {
+    let mut scene = Scene::new();
+    (0..9).for_each(|_| scene.arrive(&[0xff; 65_535]));
+    scene.arrive(&echo_request(PEER, OURS, b"behind it"));
+    let mut turns = 0;
+    let mut steps = 0;
+    loop {
+        let turn = scene.stack.turn(2 * limits::SECOND, &mut scene.device).expect("no fault");
+        (turns, steps) = (turns + 1, steps + turn.steps);
+        if !turn.again {
+            break;
+        }
+    }
+    assert_eq!((steps, scene.device.arriving()), (1, 0), "{turns} turns");
+    assert!(turns > 1, "this was meant to be more than a turn takes");
 }

@@ -76,6 +76,7 @@ impl Arrived {
 
 /// A segment for a connection, whatever its state. What it brings about stands in the connection and the outputs.
 pub(crate) fn arrive(connection: &mut Connection, segment: &Arrived, cx: &mut Context<'_>) {
+    connection.recovery.tighten(cx.is_tight);
     connection.activity.segs_in = connection.activity.segs_in.wrapping_add(u32::from(segment.count));
     match connection.state {
         State::SynSent => syn_sent::arrive(connection, segment, cx),

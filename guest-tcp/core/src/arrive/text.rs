@@ -46,7 +46,7 @@ fn place(
     note_duplicate(connection, (start, end), (from, to));
     let receive = &mut connection.receive;
     let had_holes = !receive.reassembly.is_empty();
-    let islands = usize::from(cx.instance.islands);
+    let islands = if cx.is_tight { 0 } else { usize::from(cx.instance.islands) };
     let (of, places) = (connection.handle.0, &mut cx.out.outputs.places);
     let next_now = receive.reassembly.take(next, (from, to), islands, |from, to| {
         places.push(Place {

@@ -118,6 +118,11 @@ pub(crate) struct Begin {
 }
 
 impl Connection {
+    /// Pieces that its scoreboard and its reassembly are in.
+    pub(crate) fn pieces(&self) -> usize {
+        self.recovery.pieces() + self.receive.reassembly.islands().len()
+    }
+
     /// A connection in SYN-SENT that has sent nothing yet.
     pub(crate) fn new(begin: Begin, instance: &Instance) -> Self {
         let Begin { handle, local, remote, settings, iss, receive_first, receive_max } = begin;

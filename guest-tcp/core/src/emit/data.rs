@@ -28,6 +28,7 @@ pub(crate) enum Progress {
 /// Sends what may be sent, up to the connection's share, and an acknowledgement if one is still owed.
 pub(crate) fn run(connection: &mut Connection, cx: &mut Context<'_>) -> Progress {
     let mut spent = 0;
+    connection.recovery.tighten(cx.is_tight);
     loop {
         if spent >= QUANTUM {
             return Progress::More;
@@ -168,7 +169,7 @@ fn is_pushed(connection: &Connection, Cut { start, end, .. }: Cut, span: Span, m
 /// After a send: recovery, counters, and what Nagle's rule must remember.
 fn account(connection: &mut Connection, cx: &mut Context<'_>, span: Span, length: u64, mss: u64) {
     let again = span.start < connection.recovery.sent_end();
-    connection.recovery.on_sent(cx.now, span);
+    connection.recovery.on_sent_in(cx.now, span, u16::try_from(mss).unwrap_or(u16::MAX));
     let segments = length.div_ceil(mss).max(1) as u32;
     if again {
         cx.instance.counters.retrans += u64::from(segments);

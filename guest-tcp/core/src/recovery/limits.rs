@@ -15,6 +15,10 @@ pub const RUNS: usize = 8192;
 /// this many more. So the memory is a small share of the data that it is about, whatever the peer says; further blocks
 /// are ignored, which costs at most a retransmission.
 pub const RUNS_BEYOND_SEGMENTS: usize = 16;
+/// Runs that one span to send again is made of, at most: more than a super-segment has segments of 536 bytes.
+pub const RUNS_OF_SPAN: usize = 128;
+/// Bytes between two attempts to merge the runs of a full scoreboard.
+pub const HALVING: u64 = 1 << 16;
 /// The largest congestion window in bytes: the most that the contract lets be in flight.
 pub const CWND: u64 = bulkhead_wit::limits::WINDOW;
 

@@ -108,6 +108,17 @@ pub struct Recovery {
 }
 
 impl Recovery {
+    /// Pieces of what is outstanding, as they differ in what is believed of them.
+    pub fn pieces(&self) -> usize {
+        self.board.runs().len()
+    }
+
+    /// Whether memory for more pieces is short from now on: then what is sent goes with what was sent last, and no acknowledgement
+    /// cuts it. No part of the state.
+    pub fn tighten(&mut self, is_tight: bool) {
+        self.board.tighten(is_tight);
+    }
+
     /// State for a connection of which nothing was sent; offset 0 is its SYN.
     #[must_use]
     pub fn new(parameters: Parameters) -> Self {

@@ -218,7 +218,7 @@ mod tests {
     fn flight(segments: u64, apart: Time) -> Scoreboard {
         let mut board = Scoreboard::starting_at(0);
         for segment in 1..=segments {
-            board.push(segment * apart, segment * MSS, MSS, Stamp::default());
+            board.push(segment * apart, segment * MSS, MSS as u16, Stamp::default());
         }
         board
     }
@@ -258,7 +258,7 @@ mod tests {
     fn a_super_segment_is_cut_where_it_was_lost() {
         let mut rack = Rack::default();
         let mut board = Scoreboard::starting_at(0);
-        board.push(MILLISECOND, 40 * MSS, MSS, Stamp::default());
+        board.push(MILLISECOND, 40 * MSS, MSS as u16, Stamp::default());
         let now = MILLISECOND + RTT;
         sack(&mut rack, &mut board, now, Span::new(11 * MSS, 40 * MSS));
         assert_eq!(rack.detect(&mut board, &path(now)).lost, 11 * MSS);
@@ -299,6 +299,7 @@ mod tests {
             stamp: Stamp::default(),
             fate: Fate::Flying,
             again: true,
+            mss: MSS as u16,
         };
         let _ = rack.on_delivered(&run, 10 * RTT + MILLISECOND, Some(RTT), NO_ECHO);
         assert_eq!(rack.sent_at, 0);
@@ -313,7 +314,7 @@ mod tests {
     fn rfc8985_6_3_a_timeout_spares_what_was_just_sent() {
         let rack = Rack { rtt: RTT, ..Rack::default() };
         let mut board = flight(2, MILLISECOND);
-        board.push(10 * RTT, 3 * MSS, MSS, Stamp::default());
+        board.push(10 * RTT, 3 * MSS, MSS as u16, Stamp::default());
         rack.mark_on_timeout(&mut board, &path(10 * RTT + MILLISECOND));
         assert_eq!((board.lost(), board.pipe()), (2 * MSS, MSS));
     }

@@ -132,7 +132,7 @@ mod tests {
     use bulkhead_wit::limits::MILLISECOND;
 
     fn run(sent_at: Time, stamp: Stamp) -> Run {
-        Run { start: 1, end: 1001, sent_at, stamp, fate: Fate::Flying, again: false }
+        Run { start: 1, end: 1001, sent_at, stamp, fate: Fate::Flying, again: false, mss: 1000 }
     }
 
     #[test]

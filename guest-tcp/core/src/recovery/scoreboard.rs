@@ -9,7 +9,7 @@ use bulkhead_wit::types::Time;
 use crate::save::codec::{Writer, put, take};
 
 use super::api::Span;
-use super::limits::{OUTSTANDING, RUNS, RUNS_BEYOND_SEGMENTS};
+use super::limits::{HALVING, OUTSTANDING, RUNS, RUNS_BEYOND_SEGMENTS, RUNS_OF_SPAN};
 use super::rate::Stamp;
 
 /// What is believed of a run.
@@ -35,6 +35,9 @@ pub(super) struct Run {
     pub(super) fate: Fate,
     /// It was retransmitted at least once.
     pub(super) again: bool,
+    /// Bytes of each segment that it went in, but for a shorter last one: options take their part of what the peer takes, so
+    /// not every run has the same.
+    pub(super) mss: u16,
 }
 
 impl Run {
@@ -49,28 +52,30 @@ impl Run {
 
     /// Whether `next` can be one run with this one without a word lost: where its segments end can be told from
     /// where it begins.
-    fn continues(&self, next: &Self, mss: u16) -> bool {
-        let alike = self.fate == next.fate && (self.fate == Fate::Sacked || self.again == next.again);
-        let together =
-            self.fate == Fate::Sacked || (self.sent_at == next.sent_at && self.stamp == next.stamp);
-        let whole = self.fate == Fate::Sacked || self.len().is_multiple_of(u64::from(mss.max(1)));
+    fn continues(&self, next: &Self) -> bool {
+        let together = || {
+            let (this, that) = ((self.again, self.mss, self.sent_at), (next.again, next.mss, next.sent_at));
+            this == that && self.stamp == next.stamp && self.len().is_multiple_of(u64::from(self.mss.max(1)))
+        };
         // The SYN stays alone: it cannot leave with data behind it.
-        alike && together && whole && self.end == next.start && self.end != 1
+        self.fate == next.fate
+            && self.end == next.start
+            && self.end != 1
+            && (self.fate == Fate::Sacked || together())
     }
 }
 
-/// An offset before which no run is lost, so that looking for the first one begins near it: what was sent again lies before it,
-/// and would be passed over for each segment. No part of the state: 0 is always true.
+/// What stands beside the state and is no part of it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Hint(u64);
+pub(super) struct Aside<T>(T);
 
-impl PartialEq for Hint {
+impl<T> PartialEq for Aside<T> {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Hint {}
+impl<T> Eq for Aside<T> {}
 
 /// Everything from SND.UNA to SND.NXT.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -79,12 +84,14 @@ pub(super) struct Scoreboard {
     end: u64,
     /// Without gaps and in order, from `una` to `end`.
     runs: VecDeque<Run>,
-    /// The MSS that the latest run was cut by.
-    mss: u16,
     sacked: u32,
     lost: u32,
     resent: u32,
-    none_lost: Hint,
+    /// An offset before which no run is lost, so that looking for the first one begins near it: what was sent again lies before
+    /// it, and would be passed over for each segment. 0 is always true.
+    none_lost: Aside<u64>,
+    /// There is no memory for more runs.
+    is_tight: Aside<bool>,
 }
 
 impl Scoreboard {
@@ -115,11 +122,19 @@ impl Scoreboard {
     pub(super) fn pipe(&self) -> u64 {
         self.outstanding() - self.sacked() - self.lost()
     }
-    pub(super) fn runs(&self) -> impl DoubleEndedIterator<Item = &Run> {
+    pub(super) fn runs(&self) -> impl DoubleEndedIterator<Item = &Run> + ExactSizeIterator {
         self.runs.iter()
     }
     pub(super) fn front(&self) -> Option<&Run> {
         self.runs.front()
+    }
+
+    pub(super) fn tighten(&mut self, is_tight: bool) {
+        self.is_tight.0 = is_tight;
+    }
+    /// Runs beyond which there are no more.
+    fn most(&self) -> usize {
+        if self.is_tight.0 { 0 } else { RUNS }
     }
 
     fn count(&mut self, run: &Run) {
@@ -143,24 +158,35 @@ impl Scoreboard {
     }
 
     /// New data was sent: from `end` on, in segments of `mss` and a shorter last one.
-    pub(super) fn push(&mut self, now: Time, to: u64, mss: u64, stamp: Stamp) {
-        let run = Run { start: self.end, end: to, sent_at: now, stamp, fate: Fate::Flying, again: false };
+    pub(super) fn push(&mut self, now: Time, to: u64, mss: u16, stamp: Stamp) {
+        let run =
+            Run { start: self.end, end: to, sent_at: now, stamp, fate: Fate::Flying, again: false, mss };
         if to <= self.end || to - self.una > OUTSTANDING {
             return;
         }
+        self.make_room(Span::new(self.end, to), 0);
         self.end = to;
-        self.mss = u16::try_from(mss).unwrap_or(u16::MAX);
-        if self.runs.len() >= RUNS {
-            self.halve();
-        }
-        let full = self.runs.len() >= RUNS;
+        let is_full = self.runs.len() >= self.most();
         match self.runs.back_mut() {
-            Some(last) if last.continues(&run, self.mss) => last.end = to,
-            // Only where a peer has cut every second segment out: the later time makes losses seen later.
-            Some(last) if full && last.fate == Fate::Flying && !last.again => {
-                (last.end, last.sent_at, last.stamp) = (to, now, stamp);
+            Some(last) if last.continues(&run) => last.end = to,
+            // Only where a peer has cut every second segment out: the last run flies, whatever was believed of it, and the later
+            // time makes losses seen later.
+            Some(last) if is_full => {
+                let (before, again) = (*last, last.again);
+                *last = Run { start: last.start, again, ..run };
+                let after = *last;
+                self.discount(&before);
+                self.count(&after);
             }
             _ => self.runs.push_back(run),
+        }
+    }
+
+    /// Room for a run and so many cuts, where `span` is sent and there is none. Looking for it costs a pass over all runs and may
+    /// find none, so it is not done for every few bytes.
+    fn make_room(&mut self, span: Span, cuts: usize) {
+        if self.runs.len() + cuts >= RUNS && span.start / HALVING != span.end / HALVING {
+            self.halve();
         }
     }
 
@@ -219,7 +245,7 @@ impl Scoreboard {
         for index in begin..end {
             let Some(&run) = self.runs.get(index) else { break };
             let Some(before) = self.runs.get_mut(last) else { break };
-            if before.continues(&run, self.mss) {
+            if before.continues(&run) {
                 before.end = run.end;
                 continue;
             }
@@ -291,25 +317,27 @@ impl Scoreboard {
 
     /// The whole segments of `span`, as they were sent: RFC 2018 8 speaks of segments that are acknowledged. A peer
     /// that acknowledges single bytes would cut what is in flight into more pieces than there are segments.
-    fn whole_segments(&self, span: Span, mss: u64) -> Span {
-        let mss = mss.max(1);
+    fn whole_segments(&self, span: Span) -> Span {
         let at = |offset: u64| self.runs.get(self.find(offset)).filter(|run| run.start < offset);
         let start = at(span.start).map_or(span.start, |run| {
-            run.end.min(run.start + (span.start - run.start).next_multiple_of(mss))
+            run.end.min(run.start + (span.start - run.start).next_multiple_of(run.mss.max(1).into()))
         });
-        let end = at(span.end).map_or(span.end, |run| run.start + (span.end - run.start) / mss * mss);
+        let end = at(span.end).map_or(span.end, |run| {
+            let mss = u64::from(run.mss.max(1));
+            run.start + (span.end - run.start) / mss * mss
+        });
         Span::new(start, end)
     }
 
-    /// `span` is selectively acknowledged; `visit` sees each piece that was not before, as it was.
+    /// `span` is selectively acknowledged, where segments are of `mss` bytes; `visit` sees each piece that was not before, as it was.
     pub(super) fn sack(&mut self, span: Span, mss: u64, mut visit: impl FnMut(&Run)) {
-        let span = self.whole_segments(span, mss);
+        let span = self.whole_segments(span);
         if span.is_empty() {
             return;
         }
         // A piece that cannot be cut out is not visited: room for both cuts is looked for first.
         let most = usize::try_from(self.outstanding() / mss.max(1)).unwrap_or(RUNS);
-        let most = most.saturating_add(RUNS_BEYOND_SEGMENTS).min(RUNS);
+        let most = most.saturating_add(RUNS_BEYOND_SEGMENTS).min(self.most());
         if self.runs.len() + 2 > most && !self.is_cut_at(span) {
             return;
         }
@@ -330,24 +358,52 @@ impl Scoreboard {
         starts && ends
     }
 
-    /// `span` was sent again.
-    pub(super) fn resend(&mut self, now: Time, span: Span, stamp: Stamp) {
+    /// `span` was sent again, in segments of `mss` and a shorter last one.
+    pub(super) fn resend(&mut self, now: Time, span: Span, mss: u16, stamp: Stamp) {
+        let (start, end) = (span.start, span.end);
+        let sent = Run { start, end, sent_at: now, stamp, fate: Fate::Flying, again: true, mss };
+        if self.resend_beside(span, &sent) {
+            return;
+        }
         let renew = |run: &mut Run| {
             let wanted = run.fate != Fate::Sacked;
             if wanted {
-                (run.fate, run.again, run.sent_at, run.stamp) = (Fate::Flying, true, now, stamp);
+                *run = Run { start: run.start, end: run.end, ..sent };
             }
             wanted
         };
-        if self.runs.len() + 2 > RUNS {
-            self.halve();
-        }
+        self.make_room(span, 1);
         // With no room to cut, the whole run counts as sent again: RACK finds the rest later.
-        let done = self.change(span, RUNS, renew);
+        let done = self.change(span, self.most(), renew);
         if done == 0 && !span.is_empty() {
             let whole = self.runs.get(self.find(span.start)).map(|run| Span::new(run.start, run.end));
             self.change(whole.unwrap_or_default(), RUNS, renew);
         }
+    }
+
+    /// What is sent again is mostly the beginning of a run, and goes on where the last one ended: then the place where they meet
+    /// moves, and no run behind it. Says whether it was so.
+    fn resend_beside(&mut self, span: Span, sent: &Run) -> bool {
+        let index = self.find(span.start);
+        let found = (
+            self.runs.get(index).copied(),
+            index.checked_sub(1).and_then(|last| self.runs.get(last).copied()),
+        );
+        let (Some(run), Some(last)) = found else { return false };
+        let is_beginning = run.start == span.start && !span.is_empty() && span.end < run.end;
+        if !is_beginning || run.fate == Fate::Sacked || !last.continues(sent) {
+            return false;
+        }
+        for (place, before, after) in
+            [(index, run, Run { start: span.end, ..run }), (index - 1, last, Run { end: span.end, ..last })]
+        {
+            self.discount(&before);
+            self.count(&after);
+            if let Some(slot) = self.runs.get_mut(place) {
+                *slot = after;
+            }
+        }
+        true
     }
 
     /// Gives the runs in `span` with one fate another one, if `wanted` says so; the bytes.
@@ -386,7 +442,8 @@ impl Scoreboard {
         self.turn(self.all(), (Fate::Sacked, Fate::Lost), |_| true);
     }
 
-    /// The first lost offsets, as long a span as is lost without a gap, `most` at the most. The SYN comes alone.
+    /// The first lost offsets, as long a span as is lost without a gap, `most` at the most. The SYN comes alone. A span of many
+    /// small runs is shorter: what is sent may be one of them, and the others would be looked at again for each.
     pub(super) fn first_lost(&mut self, most: u64) -> Option<Span> {
         if self.lost == 0 {
             return None;
@@ -396,7 +453,7 @@ impl Scoreboard {
         let first = lost.next()?;
         self.none_lost.0 = first.start;
         let mut span = Span::new(first.start, first.end);
-        for run in lost {
+        for run in lost.take(RUNS_OF_SPAN) {
             if run.fate != Fate::Lost || span.len() >= most || span.end == 1 {
                 break;
             }
@@ -423,17 +480,17 @@ impl Scoreboard {
     }
 
     pub(super) fn save(&self, out: &mut Writer) {
-        put(&((self.una, self.mss), self.runs.len() as u16), out);
+        put(&(self.una, self.runs.len() as u16), out);
         for run in &self.runs {
-            put(&((run.length(), run.sent_at), (run.stamp, (run.fate, run.again))), out);
+            put(&((run.length(), run.sent_at), (run.stamp, (run.mss, (run.fate, run.again)))), out);
         }
     }
     pub(super) fn refill(&mut self, from: &mut &[u8]) -> Option<()> {
-        let ((una, mss), runs) = take::<((u64, u16), u16)>(from)?;
+        let (una, runs) = take::<(u64, u16)>(from)?;
         let mut memory = core::mem::take(&mut self.runs);
         memory.clear();
         let board = self;
-        *board = Self { mss, runs: memory, ..Self::starting_at(una) };
+        *board = Self { runs: memory, ..Self::starting_at(una) };
         if usize::from(runs) > RUNS {
             return None;
         }
@@ -441,12 +498,12 @@ impl Scoreboard {
             board.runs = VecDeque::new(); // as after an acknowledgement of all
         }
         for _ in 0..runs {
-            let ((length, sent_at), (stamp, (fate, again))) = take::<SavedRun>(from)?;
+            let ((length, sent_at), (stamp, (mss, (fate, again)))) = take::<SavedRun>(from)?;
             let (start, end) = (board.end, board.end.checked_add(length.into())?);
             if length == 0 || end - board.una > OUTSTANDING {
                 return None;
             }
-            let run = Run { start, end, sent_at, stamp, fate, again };
+            let run = Run { start, end, sent_at, stamp, fate, again, mss };
             board.end = end;
             board.count(&run);
             board.runs.push_back(run);
@@ -456,114 +513,11 @@ impl Scoreboard {
 }
 
 /// A run without its place, which follows from those before it.
-type SavedRun = ((u32, Time), (Stamp, (Fate, bool)));
+type SavedRun = ((u32, Time), (Stamp, (u16, (Fate, bool))));
 
 crate::save::codec::numbered! {
     Fate { 0 = Flying, 1 = Sacked, 2 = Lost }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::vec::Vec;
-
-    fn flight(to: u64) -> Scoreboard {
-        let mut board = Scoreboard::starting_at(0);
-        board.push(1, to, 10, Stamp::default());
-        board
-    }
-
-    fn fates(board: &Scoreboard) -> Vec<(u64, u64, Fate)> {
-        board.runs().map(|run| (run.start, run.end, run.fate)).collect()
-    }
-
-    #[test]
-    fn rfc2018_blocks_cut_a_super_segment_and_join_again() {
-        let mut board = flight(60);
-        let mut news = 0;
-        board.sack(Span::new(20, 30), 10, |run| news += run.len());
-        board.sack(Span::new(20, 40), 10, |run| news += run.len());
-        assert_eq!(news, 20);
-        use Fate::{Flying, Sacked};
-        assert_eq!(fates(&board), [(0, 20, Flying), (20, 40, Sacked), (40, 60, Flying)]);
-        assert_eq!((board.sacked(), board.pipe()), (20, 40));
-        board.sack(Span::new(10, 50), 10, |_| {});
-        assert_eq!(fates(&board), [(0, 10, Flying), (10, 50, Sacked), (50, 60, Flying)]);
-        board.acknowledge(55, |_| {});
-        assert_eq!(fates(&board), [(55, 60, Flying)]);
-        assert!(board.is_consistent());
-    }
-
-    #[test]
-    fn rfc2018_8_a_block_acknowledges_whole_segments() {
-        let mut board = Scoreboard::starting_at(0);
-        board.push(1, 24, 10, Stamp::default());
-        board.push(1, 50, 10, Stamp::default());
-        let mut sacked = |start, end| {
-            board.sack(Span::new(start, end), 10, |_| {});
-            board.sacked()
-        };
-        assert_eq!(sacked(19, 20), 0); // the last byte of a segment
-        assert_eq!(sacked(5, 19), 0);
-        assert_eq!(sacked(20, 24), 4); // a short segment at the end of what was sent together
-        assert_eq!(sacked(24, 39), 14); // a segment and a half after it
-        assert_eq!(sacked(40, 50), 14 + 6); // its second half came with the one behind: only that one is whole
-        assert!(board.is_consistent());
-    }
-
-    #[test]
-    fn lost_data_is_offered_in_one_span_and_flies_again() {
-        let mut board = flight(60);
-        board.sack(Span::new(40, 50), 10, |_| {});
-        assert_eq!(board.mark_head_lost(40), 40);
-        assert_eq!((board.lost(), board.pipe()), (40, 10));
-        assert_eq!(board.first_lost(1000), Some(Span::new(0, 40)));
-        board.resend(2, Span::new(0, 15), Stamp::default());
-        assert_eq!((board.resent(), board.pipe()), (15, 25));
-        assert_eq!(board.first_lost(10), Some(Span::new(15, 25)));
-        board.unmark_lost();
-        assert_eq!((board.lost(), board.pipe()), (0, 50));
-        assert!(board.is_consistent());
-    }
-
-    #[test]
-    fn rfc2018_8_reneged_data_is_lost() {
-        let mut board = flight(60);
-        board.sack(Span::new(10, 20), 10, |_| {});
-        board.renege();
-        assert_eq!((board.sacked(), board.lost()), (0, 10));
-    }
-
-    #[test]
-    fn the_syn_stays_alone() {
-        let mut board = flight(1);
-        board.push(1, 100, 10, Stamp::default());
-        board.mark_lost(|_| true);
-        assert_eq!(board.first_lost(1000), Some(Span::new(0, 1)));
-    }
-
-    #[test]
-    fn a_scoreboard_is_bounded_whatever_the_peer_says() {
-        let mut board = Scoreboard::starting_at(0);
-        for number in 1..=20_000 {
-            board.push(number, number * 1000, 1000, Stamp::default());
-        }
-        assert!(board.runs().count() <= RUNS);
-        for number in 0..2000 {
-            board.sack(Span::new(number * 1000 + 500, number * 1000 + 501), 1000, |_| {});
-        }
-        assert!(board.is_consistent());
-        assert!(board.runs().count() <= RUNS);
-        board.mark_lost(|run| run.start % 3 == 0);
-        for _ in 0..2000 {
-            let Some(span) = board.first_lost(700) else { break };
-            board.resend(9000, span, Stamp::default());
-        }
-        assert!(board.is_consistent());
-        let mut out = Writer::default();
-        board.save(&mut out);
-        let mut loaded = flight(60);
-        assert_eq!(loaded.refill(&mut out.finish().as_slice()), Some(()));
-        assert_eq!(loaded, board);
-    }
-}
+mod tests;

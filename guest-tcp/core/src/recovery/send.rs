@@ -186,6 +186,11 @@ impl Recovery {
     /// `span` was handed to the device at `now`: a prefix of what [`next`](Self::next) offered. New data starts at
     /// [`sent_end`](Self::sent_end).
     pub fn on_sent(&mut self, now: Time, span: Span) {
+        self.on_sent_in(now, span, u16::try_from(self.window.mss).unwrap_or(u16::MAX));
+    }
+
+    /// The same, in segments of `mss` bytes, where options have left less room than usual.
+    pub fn on_sent_in(&mut self, now: Time, span: Span, mss: u16) {
         if span.is_empty() {
             return;
         }
@@ -201,13 +206,13 @@ impl Recovery {
         let stamp = self.rate.stamp(now, self.board.pipe());
         if again {
             self.on_resent(now, span);
-            self.board.resend(now, span, stamp);
+            self.board.resend(now, span, mss, stamp);
         } else {
             if was_idle {
                 self.progress_at = now;
                 self.busy.update(now, span.start > 0);
             }
-            self.board.push(now, span.end, self.window.mss, stamp);
+            self.board.push(now, span.end, mss, stamp);
             if self.frto == Frto::Probing {
                 self.frto = Frto::Probed;
             }

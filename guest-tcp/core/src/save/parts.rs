@@ -16,7 +16,7 @@ use crate::time_wait::TimeWait;
 use bulkhead_wit::{Address, Endpoint, Handle, Listening, Prefix};
 
 /// The number of the format.
-pub(crate) const FORMAT: u32 = 5;
+pub(crate) const FORMAT: u32 = 6;
 
 /// One number that is a type of its own.
 macro_rules! wrapped {

@@ -46,7 +46,7 @@ pub(in super::super) fn serve(arguments: &Serve) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let (tasks, address, server) = if variant == Variant::Kernel {
             let address = IpAddr::V4(Ipv4Addr::new(127, 0, 77, 2));
-            (listen_at(address)?, address, None)
+            (listen_at(address, 0)?, address, None)
         } else {
             let network = |last: u8| IpAddr::V4(Ipv4Addr::new(10, 77, 100 + arguments.number, last));
             let device = OffloadTun::open(&TunOptions {

@@ -71,7 +71,7 @@ impl Subject<Inside> {
         let mut server = None;
         let peer = if variant == Variant::Kernel {
             let own = IpAddr::V4(Ipv4Addr::new(127, 0, 77, 1));
-            listen_at(own).context("the kernel's loopback")?;
+            listen_at(own, 0).context("the kernel's loopback")?;
             Met::Kernel(Kernel(own))
         } else {
             let (left, right) = pair(MTU)?;

@@ -35,7 +35,7 @@ use bulkhead_wit::encoding::{
 };
 use bulkhead_wit::{Config, Description, Inputs, Outputs, Summary, Time, limits};
 
-use super::{Identity, Instance, StepCost};
+use super::{Identity, Instance, StepCost, capacity};
 use crate::fault::{Broken, Budget, Fault, Frame, Lost, Refused, Rule, Trap};
 use channel::{Answer, Channel, Host, Request};
 use child::Child;
@@ -225,6 +225,10 @@ impl Instance for Process {
         self.request(|bytes| server::put_load(config, now, state, bytes));
         let length = self.ask(Request::Load, limits::LIFE_CPU, SILENCE)?;
         self.decoded(length, decode_summaries)
+    }
+
+    fn capacity(&self) -> u32 {
+        capacity(limits::MEMORY as u64, self.description.bytes_per_connection)
     }
 
     fn cost(&self) -> StepCost {

@@ -27,7 +27,8 @@ use wasmtime::component::{
 };
 use wasmtime::{Store, UpdateDeadline};
 
-use super::{Identity, Instance, StepCost};
+use super::{Identity, Instance, StepCost, capacity};
+use crate::artifact::Facts;
 use crate::fault::{Budget, Fault, Refused};
 use crate::payload::Desk;
 use bindings::{ProtocolModule, ProtocolModulePre, wit};
@@ -58,6 +59,8 @@ pub(crate) struct Prepared {
     panic: Option<PanicText>,
     lines: Arc<Lines>,
     has_payload: bool,
+    /// Bytes of memory that an instance may have.
+    memory: u64,
 }
 
 impl Prepared {
@@ -66,17 +69,18 @@ impl Prepared {
     ///
     /// # Errors
     /// A sentence that names the export which is missing or of another type.
-    pub(crate) fn new(component: &Component, panic: Option<PanicText>, lines: Lines) -> Result<Self, String> {
-        Self::of(engine::shared()?, component, panic, lines)
+    pub(crate) fn new(component: &Component, facts: &Facts, lines: Lines) -> Result<Self, String> {
+        Self::of(engine::shared()?, component, facts, lines)
     }
 
     /// As [`new`](Self::new), in the engine that the component was compiled for.
     pub(crate) fn of(
         shared: &'static Shared,
         component: &Component,
-        panic: Option<PanicText>,
+        facts: &Facts,
         lines: Lines,
     ) -> Result<Self, String> {
+        let (panic, memory) = (facts.panic, facts.memory());
         let lines = Arc::new(lines);
         let link = move || {
             let mut linker = Linker::new(&shared.engine);
@@ -90,7 +94,16 @@ impl Prepared {
                 let found = protocol.and_then(|protocol| component.get_export_index(Some(&protocol), name));
                 found.ok_or_else(|| wasmtime::Error::msg(format!("no function `{name}` is exported")))
             };
-            Ok(Self { shared, pre, step: export("step")?, load: export("load")?, panic, lines, has_payload })
+            Ok(Self {
+                shared,
+                pre,
+                step: export("step")?,
+                load: export("load")?,
+                panic,
+                lines,
+                has_payload,
+                memory,
+            })
         };
         link().map_err(|error: wasmtime::Error| format!("{error:#}"))
     }
@@ -119,6 +132,7 @@ pub struct Wasm {
     /// Of the module's file.
     hash: Option<[u8; 32]>,
     has_payload: bool,
+    memory: u64,
 }
 
 struct Live {
@@ -170,6 +184,7 @@ impl Wasm {
                     step_cpu: limits::STEP_CPU,
                     hash: None,
                     has_payload: prepared.has_payload,
+                    memory: prepared.memory,
                 })
             }
             Err(error) => Err(blame::fault(&error, &mut store, (prepared.panic, &prepared.lines), TALK)),
@@ -332,6 +347,10 @@ impl Instance for Wasm {
         })?;
         let accounts = loaded.0.map_err(|text| Fault::Refused(Refused { call: "load", text }))?;
         Ok(accounts.into_iter().map(|Account(summary)| summary).collect())
+    }
+
+    fn capacity(&self) -> u32 {
+        capacity(self.memory, self.description.bytes_per_connection)
     }
 
     fn cost(&self) -> StepCost {
