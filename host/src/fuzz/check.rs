@@ -248,7 +248,8 @@ impl Checker {
         };
         let mut fresh = self.target.plain().ok()?;
         // Settings of a configuration would take the place of those that were saved.
-        let config = Config { settings: Vec::new(), ..self.world.config.clone() };
+        let connections = self.world.config.connections.min(fresh.capacity());
+        let config = Config { settings: Vec::new(), connections, ..self.world.config.clone() };
         if let Err(fault) = fresh.load(&config, outcome.now, &saved) {
             return Some(failed("is not loaded again", &fault));
         }

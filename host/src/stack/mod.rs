@@ -169,6 +169,12 @@ impl Stack {
         Ok(Self::around(instance, options))
     }
 
+    /// Another instance stands here now, which may have memory for fewer connections.
+    pub(crate) fn fit_into_instance(&mut self) {
+        let connections = &mut self.options.config.connections;
+        *connections = (*connections).min(self.instance.capacity());
+    }
+
     /// A stack around an instance that knows of nothing yet, or is to load a state.
     fn around(instance: Box<dyn Instance>, options: Options) -> Self {
         let options = options.within(&*instance);

@@ -8,8 +8,9 @@ pub(super) const MEDIUM: usize = 16 * 1024;
 pub(super) const LARGE: usize = 64 * 1024;
 
 const CLASSES: [usize; 3] = [SMALL, MEDIUM, LARGE];
-/// Bytes of unused blocks that are kept, a class.
-const KEPT_BYTES: usize = 4 << 20;
+/// Bytes of unused blocks that are kept, a class: of the largest what a peer's largest windows make go and come, since an allocator that
+/// gives memory back to the system has every page of it faulted in again.
+const KEPT_BYTES: [usize; 3] = [2 << 20, 4 << 20, 16 << 20];
 
 /// Unused blocks by size, and the count of bytes in use.
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ impl Blocks {
         let capacity = block.capacity();
         self.held = self.held.saturating_sub(capacity);
         if let Some(class) = CLASSES.iter().position(|size| capacity == *size)
-            && self.free[class].len() * capacity < KEPT_BYTES
+            && self.free[class].len() * capacity < KEPT_BYTES[class]
         {
             block.clear();
             self.free[class].push(block);

@@ -285,6 +285,7 @@ impl Stack {
 
     /// The same with a state of that time.
     pub(crate) fn begin_from_state(&mut self, now: Time, state: Vec<u8>) {
+        self.fit_into_instance();
         self.grants = Grants::new(&self.options().config, self.description());
         let base = Base::State { now, config: self.config_of_load(), state: Arc::new(state) };
         self.recorder.begin(Self::recording_header(&*self.instance), base, self.instance.cost().wall_ns);
@@ -295,7 +296,8 @@ impl Stack {
         self.is_up()?;
         self.is_served_by(newcomer.description())?;
         let state = self.saved()?;
-        let config = self.config_of_load();
+        let connections = self.options().config.connections.min(newcomer.instance.capacity());
+        let config = Config { connections, ..self.config_of_load() };
         let accounts = newcomer.instance.load(&config, self.now, &state).map_err(SwapError::Refused)?;
         self.holds_against(&accounts).map_err(SwapError::Accounts)?;
         Ok(state)
