@@ -274,7 +274,8 @@ impl<'w> Run<'w> {
             let ack = flow.heard.wrapping_add_signed(segment.ack);
             wire::segment(&mut self.memory.frame, flow, segment, Numbers { seq, ack });
             if let Some(seen) = Seen::of(&self.memory.frame) {
-                flow.says(&seen);
+                // What is in fragments, or longer than a datagram, is not taken by everybody.
+                flow.says(&seen, segment.cut == 0 && self.memory.frame.len() <= bounds::DATAGRAM);
                 if segment.seq == 0 && time == 0 {
                     flow.goes_on(&seen);
                 }
@@ -317,7 +318,7 @@ impl<'w> Run<'w> {
                 if let Some((seen, index)) = seen.and_then(|seen| Some((seen, of(&seen)?)))
                     && let Some(flow) = self.flows.get_mut(index)
                 {
-                    flow.says(&seen);
+                    flow.says(&seen, false);
                     flow.is_odd = true;
                 }
             }

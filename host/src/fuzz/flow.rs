@@ -129,8 +129,8 @@ impl Flow {
         }
     }
 
-    /// The peer has sent this.
-    pub(super) fn says(&mut self, seen: &Seen) {
+    /// The peer has sent this, which arrives for sure or may be lost on the way.
+    pub(super) fn says(&mut self, seen: &Seen, is_heard: bool) {
         let end = seen.seq.wrapping_add(seen.extent());
         let is_behind = |end: u32, fin: u32| end.wrapping_sub(fin).cast_signed() > 1;
         let fin = (seen.flags & FIN != 0).then(|| end.wrapping_sub(1));
@@ -163,11 +163,12 @@ impl Flow {
         let (scale, both) = self.side.scale;
         let shift = if seen.flags & SYN == 0 && both { scale } else { 0 };
         // A segment that is older than the last one moves the left edge of the window and does not change its size; unless
-        // that one was so far ahead that it counted for nothing.
+        // that one was so far ahead that it counted for nothing, or may not have come.
         let window = u32::from(seen.window) << shift;
         let is_far = seen.seq.wrapping_sub(self.next).cast_signed().unsigned_abs() > FAR;
-        let is_old =
-            is_far || self.side.window.1.is_some_and(|last| seen.seq.wrapping_sub(last).cast_signed() < 0);
+        let is_old = !is_heard
+            || is_far
+            || self.side.window.1.is_some_and(|last| seen.seq.wrapping_sub(last).cast_signed() < 0);
         self.side.window = if is_old {
             (window.max(self.side.window.0), self.side.window.1)
         } else {
