@@ -18,8 +18,8 @@ use crate::subject::{PEER4, STACK4};
 const BULK: usize = 4 << 20;
 /// Bytes of the other buffers.
 const SMALL: usize = 64 << 10;
-/// Sockets of each port.
-const SOCKETS: [(u16, usize); 5] = [(ECHO, 4), (DISCARD, 8), (SOURCE, 8), (SHORT, 128), (LONG, 128)];
+/// Sockets of each port: those of bulk twice, since a connection that its client has left takes a while to be gone.
+const SOCKETS: [(u16, usize); 5] = [(ECHO, 4), (DISCARD, 16), (SOURCE, 16), (SHORT, 128), (LONG, 128)];
 
 /// A socket and what is still to be answered on it.
 struct Served {
