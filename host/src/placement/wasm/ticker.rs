@@ -1,8 +1,9 @@
 //! Ends a step that does not end by itself.
 //!
 //! Compiled code compares the engine's epoch with its deadline at every loop and function entry. One thread advances
-//! the epoch every [`TICK`] while any instance is in a call, and sleeps when none has been for a while. A call whose
-//! deadline passes is asked for its CPU time: only that counts, so a thread that was preempted is not blamed.
+//! the epoch every [`TICK`] while there are calls, every [`LASTING`] while one goes on from one tick to the next, and sleeps when there
+//! has been none for a while. A call whose deadline passes is asked for its CPU time: only that counts, so a thread that was preempted is
+//! not blamed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -11,22 +12,40 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::Engine;
 
-/// How often running code is looked at. A budget is kept to within two of these, so that a step which does not end is found
-/// after 24 ms at the latest.
-const TICK: Duration = Duration::from_millis(2);
+/// How often it is looked whether a call goes on from before. Each time costs whoever runs on the ticker's processor some 20
+/// microseconds, in a virtual machine more: every 2 ms, it was the slowest hundredth of round trips.
+const TICK: Duration = Duration::from_millis(10);
+/// How often a call that goes on is asked for its time. Its first tick goes unseen, so a step which does not end is found after its
+/// budget, a `TICK` and this: 32 ms at the latest.
+const LASTING: Duration = Duration::from_millis(2);
 /// Ticks without any call before the ticker sleeps.
-const QUIET: u32 = 100;
+const QUIET: u32 = 20;
 
 /// Whether an instance is in a call: odd while it is. It has a cache line to itself, since each step writes it.
 #[repr(align(128))]
 #[derive(Default)]
 struct Beat(AtomicU64);
 
+/// An instance, as the ticker saw it last.
+struct Watched {
+    beat: Weak<Beat>,
+    count: u64,
+}
+
+/// What the ticker sees of all instances.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Seen {
+    /// There was a call since it looked last, or there is one.
+    is_busy: bool,
+    /// A call goes on that it saw before.
+    is_lasting: bool,
+}
+
 /// The ticker of an engine.
 pub(super) struct Ticker {
     engine: Engine,
     asleep: AtomicBool,
-    beats: Mutex<Vec<Weak<Beat>>>,
+    beats: Mutex<Vec<Watched>>,
     wake: Condvar,
 }
 
@@ -54,16 +73,16 @@ impl Ticker {
     /// A new instance's pulse.
     pub(super) fn pulse(self: &Arc<Self>) -> Pulse {
         let beat = Arc::new(Beat::default());
-        self.lock().push(Arc::downgrade(&beat));
+        self.lock().push(Watched { beat: Arc::downgrade(&beat), count: 0 });
         Pulse { ticker: Arc::clone(self), beat, count: 0 }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Beat>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Watched>> {
         self.beats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self) {
-        let (mut quiet, mut before) = (0, 0);
+        let (mut quiet, mut seen) = (0, Seen::default());
         loop {
             if self.asleep.load(Ordering::SeqCst) {
                 let beats = self.lock();
@@ -71,33 +90,33 @@ impl Ticker {
                 drop(woken.unwrap_or_else(PoisonError::into_inner));
                 quiet = 0;
             }
-            std::thread::sleep(TICK);
+            std::thread::sleep(if seen.is_lasting { LASTING } else { TICK });
             self.engine.increment_epoch();
-            let (sum, busy) = self.beats_now();
-            quiet = if busy || sum != before { 0 } else { quiet + 1 };
-            before = sum;
+            seen = self.look();
+            quiet = if seen.is_busy { 0 } else { quiet + 1 };
             if quiet > QUIET {
                 self.asleep.store(true, Ordering::SeqCst);
                 // A call that began before it could see the line above is seen here.
-                let (now, busy) = self.beats_now();
-                if busy || now != sum {
+                if self.look().is_busy {
                     self.asleep.store(false, Ordering::SeqCst);
                 }
             }
         }
     }
 
-    /// A number that changes when any instance begins or ends a call, and whether one is in a call.
-    fn beats_now(&self) -> (u64, bool) {
-        let (mut sum, mut busy) = (0u64, false);
-        self.lock().retain(|beat| {
-            let Some(beat) = beat.upgrade() else { return false };
+    /// Looks at all instances that are left.
+    fn look(&self) -> Seen {
+        let mut seen = Seen::default();
+        self.lock().retain_mut(|watched| {
+            let Some(beat) = watched.beat.upgrade() else { return false };
             let count = beat.0.load(Ordering::SeqCst);
-            sum = sum.wrapping_add(count);
-            busy |= count % 2 == 1;
+            let (is_in_call, is_as_before) = (count % 2 == 1, count == watched.count);
+            watched.count = count;
+            seen.is_busy |= is_in_call || !is_as_before;
+            seen.is_lasting |= is_in_call && is_as_before;
             true
         });
-        (sum, busy)
+        seen
     }
 
     #[cold]
