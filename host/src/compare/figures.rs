@@ -29,7 +29,7 @@ impl Figure {
     }
 }
 
-/// Everything that was measured: for each figure and each column the values of all repetitions, sorted.
+/// Everything that was measured: for each figure and each column the values of all repetitions, in their order.
 #[derive(Clone, Debug)]
 pub struct Results {
     columns: Vec<String>,
@@ -57,7 +57,6 @@ impl Results {
         let row = self.figures.get_mut(row);
         if let Some(values) = row.and_then(|(_, columns)| columns.get_mut(column)) {
             values.push(value);
-            values.sort_by(f64::total_cmp);
         }
     }
 
@@ -80,13 +79,23 @@ impl Results {
         median(values.get(column)?)
     }
 
+    /// How one column compares with another in each figure that both have.
+    pub fn ratios<'a>(&'a self, column: &str, to: &str) -> impl Iterator<Item = (&'a Figure, f64)> {
+        let place = |name| self.columns.iter().position(|known| known == name);
+        let places = place(column).zip(place(to));
+        self.figures.iter().filter_map(move |(figure, columns)| {
+            let (column, to) = places?;
+            Some((figure, ratio(figure, columns.get(column)?, columns.get(to)?)?))
+        })
+    }
+
     /// For people: the machine, and the [`rows`](Self::rows).
     #[must_use]
     pub fn table(&self) -> String {
         let machine = machine();
         format!(
             "{} x {}, Linux {}; medians of {} with half of their range in percent; in brackets the ratio to the first \
-             column, more than 1 is better\n\n{}",
+             column, as the median of those of each repetition, more than 1 is better\n\n{}",
             machine["processors"],
             machine["processor"].as_str().unwrap_or("?"),
             machine["kernel"].as_str().unwrap_or("?"),
@@ -96,7 +105,7 @@ impl Results {
     }
 
     /// A row for each figure: medians, behind each its ratio to the first column (above 1 is better than it, whatever the
-    /// unit), and half of the range of its values in percent.
+    /// unit; see [`ratio`]), and half of the range of its values in percent.
     #[must_use]
     pub fn rows(&self) -> String {
         const CELL: usize = 23;
@@ -115,7 +124,7 @@ impl Results {
                 format!("{}, {}", figure.name, figure.unit)
             };
             let _ = write!(out, "{label:width$}");
-            let first = columns.iter().find_map(|values| median(values));
+            let first = columns.iter().find(|values| !values.is_empty());
             for values in columns {
                 let _ = write!(out, "{:>CELL$}", cell(figure, values, first));
             }
@@ -141,25 +150,57 @@ impl Results {
     }
 }
 
-/// The median, its ratio to that of the first column, and the spread.
-fn cell(figure: &Figure, values: &[f64], first: Option<f64>) -> String {
-    let Some(value) = median(values) else { return "-".to_owned() };
-    let mut text = short(value);
-    if let Some(first) = first.filter(|first| *first > 0.0 && value > 0.0) {
-        let ratio = if figure.less_is_better { first / value } else { value / first };
+/// The median, its ratio to the first column, and the spread.
+fn cell(figure: &Figure, values: &[f64], first: Option<&Vec<f64>>) -> String {
+    let Some(Spread { least, median, most }) = spread(values) else { return "-".to_owned() };
+    let mut text = short(median);
+    if let Some(ratio) = first.and_then(|first| ratio(figure, values, first)) {
         let _ = write!(text, " ({ratio:.2})");
     }
-    if let [least, .., most] = values
-        && value > 0.0
-    {
-        let _ = write!(text, " ±{:.0}%", (most - least) / value * 50.0);
+    if values.len() > 1 && median > 0.0 {
+        let _ = write!(text, " ±{:.0}%", (most - least) / median * 50.0);
     }
     text
 }
 
-/// The median of sorted values.
-pub(super) fn median(sorted: &[f64]) -> Option<f64> {
-    sorted.get(sorted.len() / 2).copied()
+/// How values compare with others of the same figure, more than 1 is better: the median of the ratios of each repetition, since a
+/// virtual machine is twice as fast in one second as in the next. Where one of them lacks a repetition, the ratio of the medians.
+#[must_use]
+pub fn ratio(figure: &Figure, values: &[f64], to: &[f64]) -> Option<f64> {
+    let one = |value: f64, to: f64| {
+        let has_ratio = value > 0.0 && to > 0.0;
+        has_ratio.then(|| if figure.less_is_better { to / value } else { value / to })
+    };
+    if values.len() != to.len() {
+        return one(median(values)?, median(to)?);
+    }
+    let ratios: Option<Vec<f64>> = values.iter().zip(to).map(|(value, to)| one(*value, *to)).collect();
+    median(&ratios?)
+}
+
+/// The median of values, in any order, and between what they lie.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Spread {
+    /// The lowest.
+    pub least: f64,
+    /// The upper median.
+    pub median: f64,
+    /// The highest.
+    pub most: f64,
+}
+
+/// Of values in any order; `None` where there are none.
+#[must_use]
+pub fn spread(values: &[f64]) -> Option<Spread> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let median = *sorted.get(sorted.len() / 2)?;
+    Some(Spread { least: *sorted.first()?, median, most: *sorted.last()? })
+}
+
+/// The median of values, in any order.
+pub(super) fn median(values: &[f64]) -> Option<f64> {
+    spread(values).map(|spread| spread.median)
 }
 
 /// The machine, the kernel and this program.

@@ -24,6 +24,6 @@ pub use client::{
     Kernel, Peer, Through, bulk_in, bulk_out, connections, idle, many, ping_pong, requests, round, run, share,
 };
 pub use cost::costs;
-pub use figures::{Figure, Results, machine, short};
+pub use figures::{Figure, Results, Spread, machine, ratio, short, spread};
 pub use step::{Bulk, steps};
 pub use usage::{Usage, may_open, pin};

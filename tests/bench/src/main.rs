@@ -49,7 +49,7 @@ struct Arguments {
     /// The server over lwIP, which is left out without it
     #[arg(long, value_name = "FILE")]
     lwip: Option<PathBuf>,
-    /// Repetitions, of which the median counts
+    /// Repetitions, of which the median counts; bulk has three times as many
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=101))]
     repetitions: u32,
 }
@@ -142,6 +142,13 @@ fn measure(arguments: Arguments) -> anyhow::Result<()> {
         let plan = plan::Plan { kinds, workloads, repetitions, is_quick, lwip: arguments.lwip };
         let results = plan.run()?;
         print!("{}", results.table());
+        let beside: Vec<_> = results.ratios(Kind::Wasm.name(), Kind::Native.name()).collect();
+        if !beside.is_empty() {
+            println!(
+                "\nThe sandbox by the same natively, median of the ratios of each repetition, more than 1 is better"
+            );
+            beside.iter().for_each(|(figure, ratio)| println!("{:<64} {ratio:.2}", figure.name));
+        }
         if let Value::Object(stacks) = results.json() {
             json.extend(stacks);
         }

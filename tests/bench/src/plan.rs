@@ -49,6 +49,17 @@ impl Workload {
         Self::Many,
     ];
 
+    /// How often it is measured where others are once: bulk takes a fraction of a second, and is what another machine on the same
+    /// processor disturbs most.
+    fn times(self) -> usize {
+        if matches!(self, Self::In | Self::Out) { 3 } else { 1 }
+    }
+
+    /// Whether it is measured with this stack at all.
+    fn is_of(self, kind: Kind) -> bool {
+        kind != Kind::Polling || matches!(self, Self::Ping | Self::Requests)
+    }
+
     /// Whether it is measured in this process, without a network.
     pub(crate) fn is_alone(self) -> bool {
         matches!(self, Self::Step | Self::Segment)
@@ -84,14 +95,11 @@ impl Plan {
         let names = self.kinds.iter().map(|kind| kind.name().to_owned()).collect();
         let mut results = Results::new(names, self.repetitions);
         for workload in self.workloads.iter().filter(|workload| !workload.is_alone()) {
-            for repetition in 0..self.repetitions {
-                for (column, subject) in subjects.iter().enumerate() {
-                    eprint!(
-                        "\r\x1b[K{workload:?} {}/{}: {}",
-                        repetition + 1,
-                        self.repetitions,
-                        subject.kind.name()
-                    );
+            let repetitions = self.repetitions * workload.times();
+            for repetition in 0..repetitions {
+                let measured = subjects.iter().enumerate().filter(|(_, one)| workload.is_of(one.kind));
+                for (column, subject) in measured {
+                    eprint!("\r\x1b[K{workload:?} {}/{repetitions}: {}", repetition + 1, subject.kind.name());
                     let target = Target {
                         subject,
                         column,
@@ -99,7 +107,7 @@ impl Plan {
                         v6: Kernel(STACK6.parse()?),
                         is_quick: self.is_quick,
                     };
-                    target.measure(*workload, (repetition, self.repetitions), &mut results);
+                    target.measure(*workload, (repetition, repetitions), &mut results);
                 }
             }
         }
@@ -141,8 +149,8 @@ impl Target<'_> {
 
     fn bulk(&self, is_in: bool, results: &mut Results) {
         let way = if is_in { "into the stack" } else { "out of the stack" };
-        let bytes: u64 = if self.is_quick { 128 << 20 } else { 512 << 20 };
-        let bytes = if self.is_fast() { bytes * 4 } else { bytes };
+        let bytes: u64 = if self.is_quick { 64 << 20 } else { 192 << 20 };
+        let bytes = if self.is_fast() { bytes * 12 } else { bytes };
         for (address, flows, what) in
             [(self.v4, 1, "1 flow"), (self.v4, 8, "8 flows"), (self.v6, 1, "1 flow, IPv6")]
         {
@@ -172,6 +180,10 @@ impl Target<'_> {
         // Where a wake-up goes to another processor, it is most of the time; the scheduler sends the kernel's own to
         // the same one and those of a TUN device elsewhere. So both are measured: together on one, and as it comes.
         for (processor, place) in [(Some(0), ", one CPU"), (None, "")] {
+            if processor.is_some() && self.subject.kind == Kind::Polling {
+                // Who polls needs a processor of its own.
+                continue;
+            }
             self.subject.pin(processor);
             self.ping_there(processor, place, results);
         }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use anyhow::bail;
 use bulkhead::compare::{listen, listen_at};
@@ -11,6 +12,9 @@ use bulkhead::net::Builder;
 use bulkhead::placement::native::Native;
 
 use crate::subject::{Kind, PEER4, PEER6, STACK4, STACK6};
+
+/// How long a stack polls that is asked to: longer than a round trip.
+const BUSY_POLL: Duration = Duration::from_micros(100);
 
 /// Serves on this stack until the process is killed; the kernel's on ports that are so many further.
 pub(crate) fn serve(kind: Kind, further: u16) -> anyhow::Result<()> {
@@ -24,6 +28,7 @@ pub(crate) fn serve(kind: Kind, further: u16) -> anyhow::Result<()> {
         | Kind::Native
         | Kind::Spawned
         | Kind::Unrecorded
+        | Kind::Polling
         | Kind::WasmPlain
         | Kind::NativePlain => single(kind),
     }
@@ -67,6 +72,9 @@ fn single(kind: Kind) -> anyhow::Result<()> {
     let mut builder = addressed(Builder::new(device))?.recording(kind != Kind::Unrecorded);
     if matches!(kind, Kind::Native | Kind::NativePlain) {
         builder = builder.instance(Box::new(Native::new(Box::new(bulkhead_tcp::Tcp::new()))));
+    }
+    if kind == Kind::Polling {
+        builder = builder.busy_poll(BUSY_POLL);
     }
     if kind == Kind::Spawned {
         let net = builder.spawn()?;

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Spawned,
     /// The sandbox without the recording that recovery needs
     Unrecorded,
+    /// The sandbox, which polls its device for a while before it sleeps (`--busy-poll`); only round trips and requests
+    Polling,
     /// The sandbox on two shards
     Shards,
     /// bulkhead's TCP in the sandbox, over plain TUN
@@ -36,11 +38,12 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Those that are measured unless others are asked for.
-    pub(crate) const USUAL: [Self; 9] = [
+    pub(crate) const USUAL: [Self; 10] = [
         Self::Kernel,
         Self::Wasm,
         Self::Native,
         Self::Spawned,
+        Self::Polling,
         Self::Shards,
         Self::WasmPlain,
         Self::NativePlain,
@@ -55,6 +58,7 @@ impl Kind {
             Self::Native => "native, offload",
             Self::Spawned => "wasm, own thread",
             Self::Unrecorded => "wasm, no recording",
+            Self::Polling => "wasm, busy polling",
             Self::Shards => "wasm, 2 shards",
             Self::WasmPlain => "wasm, plain",
             Self::NativePlain => "native, plain",

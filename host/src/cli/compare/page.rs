@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bulkhead::compare::{Figure, Results, short};
+use bulkhead::compare::{Figure, Results, Spread, short, spread};
 use plotters::backend::SVGBackend;
 use plotters::drawing::IntoDrawingArea as _;
 use plotters::element::{PathElement, Rectangle, Text};
@@ -85,8 +85,8 @@ pub(super) fn page(findings: &Findings) -> anyhow::Result<String> {
 
 fn bars(results: &Results, values: &[Vec<f64>]) -> Vec<Bar> {
     let of = |(name, values): (&String, &Vec<f64>)| {
-        let value = *values.get(values.len() / 2)?;
-        Some(Bar { name: name.clone(), value, spread: (*values.first()?, *values.last()?) })
+        let Spread { least, median, most } = spread(values)?;
+        Some(Bar { name: name.clone(), value: median, spread: (least, most) })
     };
     results.columns().iter().zip(values).filter_map(of).collect()
 }
