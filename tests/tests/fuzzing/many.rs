@@ -138,3 +138,19 @@ fn another_module_and_strangers_are_refused_and_nonsense_is_dropped() {
     assert!(why.contains("another module"), "{why}");
     assert_eq!((reach(&progress).refused, reach(&progress).dropped), (2, 2), "{progress:?}");
 }
+
+#[test]
+fn a_campaign_ends_when_told_to_also_while_it_waits_for_a_broker() {
+    let target = Target::bundled().expect("the bundled module");
+    // It lets everybody in and says nothing: without a word it would be an error, after ten seconds.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("its address");
+    let meeting = Meeting { listener: None, peers: vec![address.to_string()] };
+    let mut told = 0;
+    let tell = |_: &Progress| {
+        told += 1;
+        told < 5
+    };
+    let progress = Campaign::new(target, Options::default()).run_many(&meeting, tell).expect("no error");
+    assert_eq!((progress.runs, told), (0, 5), "{progress:?}");
+}

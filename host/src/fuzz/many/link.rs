@@ -8,6 +8,7 @@
 use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
@@ -41,24 +42,48 @@ const BATCH: usize = 64;
 /// that nobody has read; so many cases never fill them.
 const WINDOW: u64 = 4;
 
-/// Connects to a broker, which may not be there yet.
-pub(super) fn dial(hub: &Hub<'_>, peer: &str, waits: bool) -> Result<TcpStream, Refusal> {
+/// Connects to a broker, which may not be there yet. It is given up, as interrupted, once it need not go on.
+pub(super) fn dial(
+    hub: &Hub<'_>,
+    peer: &str,
+    waits: bool,
+    goes_on: &mut dyn FnMut() -> bool,
+) -> Result<TcpStream, Refusal> {
     let begun = Instant::now();
     loop {
-        let connected = peer.to_socket_addrs().and_then(|mut found| {
-            let address = found.next().ok_or(io::ErrorKind::NotFound)?;
-            TcpStream::connect_timeout(&address, CONNECTS)
-        });
-        match connected {
-            Ok(mut stream) => return wire::greet(&mut stream, &hub.hello).map(|()| stream),
+        match connect(peer, goes_on) {
+            Ok(mut stream) => return wire::greet(&mut stream, &hub.hello, goes_on).map(|()| stream),
             Err(error)
                 if error.kind() == io::ErrorKind::ConnectionRefused && waits && begun.elapsed() < AWAITED =>
             {
-                std::thread::sleep(10 * PAUSE);
+                std::thread::sleep(PAUSE);
             }
             Err(error) => return Err(Refusal::Broken(error)),
         }
     }
+}
+
+/// A connection, made by a thread of its own, which is left alone once it need not go on: neither a name nor a
+/// connection that is looked for can be called off.
+fn connect(peer: &str, goes_on: &mut dyn FnMut() -> bool) -> io::Result<TcpStream> {
+    let (done, result) = mpsc::channel();
+    let peer = peer.to_owned();
+    std::thread::Builder::new().name("bulkhead-dial".into()).spawn(move || {
+        let connected = peer.to_socket_addrs().and_then(|mut found| {
+            let address = found.next().ok_or(io::ErrorKind::NotFound)?;
+            TcpStream::connect_timeout(&address, CONNECTS)
+        });
+        // Nobody listens any more where it was given up.
+        let _ = done.send(connected);
+    })?;
+    while goes_on() {
+        match result.recv_timeout(PAUSE) {
+            Ok(connected) => return connected,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(io::ErrorKind::Other.into()),
+        }
+    }
+    Err(io::ErrorKind::Interrupted.into())
 }
 
 /// Keeps a connection that was dialled, and dials again when it is lost.
@@ -67,9 +92,10 @@ pub(super) fn keep(hub: &Hub<'_>, port: u16, peer: &str, first: TcpStream) {
     while !hub.is_closing() {
         let result = match next.take() {
             Some(stream) => serve(hub, port, stream).map_err(Refusal::Broken),
-            None => dial(hub, peer, false).map(|stream| next = Some(stream)),
+            None => dial(hub, peer, false, &mut || !hub.is_closing()).map(|stream| next = Some(stream)),
         };
         match result {
+            Err(_) if hub.is_closing() => {}
             Err(refusal @ Refusal::Broken(_)) => {
                 hub.complain(format!("{peer} {refusal}"));
                 let lost = Instant::now();
@@ -110,7 +136,7 @@ pub(super) fn listen<'s>(scope: &'s Scope<'s, '_>, hub: &'s Hub<'s>, port: u16, 
 
 fn admit(hub: &Hub<'_>, port: u16, mut stream: TcpStream) -> Result<(), Refusal> {
     stream.set_nonblocking(false).map_err(Refusal::Broken)?;
-    if let Err(refusal) = wire::greet(&mut stream, &hub.hello) {
+    if let Err(refusal) = wire::greet(&mut stream, &hub.hello, &mut || !hub.is_closing()) {
         hub.refused.fetch_add(1, Ordering::Relaxed);
         return Err(refusal);
     }

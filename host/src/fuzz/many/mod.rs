@@ -87,16 +87,24 @@ impl Campaign {
         self.begin();
         let campaign = &*self;
         let hub = &Hub::new(&campaign.common);
-        let mut streams = Vec::new();
-        for peer in &meeting.peers {
-            let failed = |why: wire::Refusal| ManyError::Peer { peer: peer.clone(), why: why.to_string() };
-            streams.push((peer, link::dial(hub, peer, true).map_err(failed)?));
-        }
         let progress = || {
             let progress = campaign.progress();
             hub.tell(&progress);
             Progress { reach: Some(hub.reach()), ..progress }
         };
+        let mut streams = Vec::new();
+        for peer in &meeting.peers {
+            let mut is_stopped = false;
+            let dialled = link::dial(hub, peer, true, &mut || {
+                is_stopped = !tell(&progress());
+                !is_stopped
+            });
+            match dialled {
+                Ok(stream) => streams.push((peer, stream)),
+                Err(_) if is_stopped => return Ok(progress()),
+                Err(why) => return Err(ManyError::Peer { peer: peer.clone(), why: why.to_string() }),
+            }
+        }
         let jobs = campaign.common.options.jobs.max(1) as u64;
         let most = campaign.common.options.runs.map(|runs| runs.div_ceil(jobs));
         std::thread::scope(|scope| {

@@ -4,14 +4,14 @@
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::input::{self, Scenario};
 use super::limits;
 
 /// The first bytes of both sides: what this is, and its version.
 const MAGIC: [u8; 16] = *b"bulkhead fuzz 1\n";
-/// How long a greeting may take.
+/// How long a greeting may take in all, and any write.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a read waits, so that the other direction has its turn.
 const TURN: Duration = Duration::from_millis(10);
@@ -73,19 +73,22 @@ fn has_left(error: &io::Error) -> bool {
 }
 
 /// Greets the other side, and sees whether the two go together. Both say all that they have before they judge, so that both
-/// know why.
-pub(super) fn greet(stream: &mut TcpStream, ours: &Hello) -> Result<(), Refusal> {
+/// know why. It is given up, as interrupted, once it need not go on.
+pub(super) fn greet(
+    stream: &mut TcpStream,
+    ours: &Hello,
+    goes_on: &mut dyn FnMut() -> bool,
+) -> Result<(), Refusal> {
     let mut theirs = [0; 56];
     let mut exchange = || {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TURN))?;
         let mut greeting = MAGIC.to_vec();
         greeting.extend(ours.module);
         greeting.extend(ours.machine.to_be_bytes());
         stream.write_all(&greeting)?;
-        stream.read_exact(&mut theirs)?;
-        stream.set_read_timeout(Some(TURN))
+        read_all(stream, &mut theirs, goes_on)
     };
     exchange().map_err(Refusal::Broken)?;
     let (magic, rest) = theirs.split_first_chunk::<16>().ok_or(Refusal::Stranger)?;
@@ -98,6 +101,25 @@ pub(super) fn greet(stream: &mut TcpStream, ours: &Hello) -> Result<(), Refusal>
     }
     if *module != ours.module {
         return Err(Refusal::Other { theirs: *module, ours: ours.module });
+    }
+    Ok(())
+}
+
+/// Fills the buffer within a greeting's time, from a stream whose reads wait a turn.
+fn read_all(stream: &mut TcpStream, mut to: &mut [u8], goes_on: &mut dyn FnMut() -> bool) -> io::Result<()> {
+    use io::ErrorKind::{Interrupted, TimedOut, UnexpectedEof, WouldBlock};
+    let begun = Instant::now();
+    while !to.is_empty() {
+        if !goes_on() {
+            return Err(Interrupted.into());
+        }
+        match stream.read(to) {
+            Ok(0) => return Err(UnexpectedEof.into()),
+            Ok(count) => to = to.get_mut(count..).unwrap_or_default(),
+            Err(error) if !matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => return Err(error),
+            Err(_) if begun.elapsed() >= PATIENCE => return Err(TimedOut.into()),
+            Err(_) => {}
+        }
     }
     Ok(())
 }
