@@ -271,6 +271,23 @@ fn a_probe_into_a_window_that_has_just_opened_is_no_longer_than_a_datagram() {
 }
 
 #[test]
+fn an_acknowledgement_of_more_tells_its_window_whatever_its_sequence_number() {
+    let (mut host, mut peer, handle) = server();
+    host.write(handle, 3000);
+    let sent = host.settle().iter().map(|frame| frame.length).sum::<u32>();
+    assert_eq!(sent, 3000);
+    // What comes behind a hole is the latest by SND.WL1.
+    let frame = peer.at(peer.seq + 1000, ACK, 10);
+    host.inject(&frame);
+    host.settle();
+    peer.ack += sent;
+    peer.window = 0;
+    peer.says(&mut host, ACK, 0);
+    host.write(handle, 3000);
+    assert!(host.settle().is_empty());
+}
+
+#[test]
 fn our_window_closes_and_opens_without_silliness() {
     let (mut host, mut peer, handle) = server();
     let mut sent = 0;

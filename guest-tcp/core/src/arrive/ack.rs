@@ -39,14 +39,15 @@ pub(crate) fn arrive(connection: &mut Connection, segment: &Arrived, cx: &mut Co
     true
 }
 
-/// SND.WND, SND.WL1 and SND.WL2, by segments with SND.UNA =< SEG.ACK only. The window of a SYN is not scaled, that of any other
-/// segment is (RFC 7323 2.3).
+/// SND.WND, SND.WL1 and SND.WL2, by segments with SND.UNA =< SEG.ACK only. Whoever acknowledges more than anybody did before has said
+/// it last, whatever SND.WL1 is: with the window from before, its end would move beyond all that the peer has told. The window of a SYN
+/// is not scaled, that of any other segment is (RFC 7323 2.3).
 fn update_window(connection: &mut Connection, segment: &Arrived, at: i64) -> bool {
     let una = connection.recovery.acknowledged();
     let send = &mut connection.send;
     let at = u64::try_from(at).unwrap_or(0);
     let newer = segment.tcp.seq.after(send.window_seq);
-    if at < una || newer < 0 || (newer == 0 && at < send.window_ack) {
+    if at < una || (at == una && (newer < 0 || (newer == 0 && at < send.window_ack))) {
         return false;
     }
     let window = u32::from(segment.tcp.window) << send.scale;
