@@ -61,6 +61,9 @@ impl Run {
             self.0 = demultiplex(tables, segment, cx);
         }
         let Some(connection) = self.0.and_then(|number| tables.connections.get_mut(number)) else { return };
+        if !goes_on {
+            connection.approach(cx.now);
+        }
         if connection.ending.is_none() {
             arrive::arrive(connection, segment, cx);
         }

@@ -39,6 +39,7 @@ pub(crate) fn step(tcp: &mut Tcp, inputs: &Inputs<'_>, outputs: &mut Outputs) {
 fn arrive_position(tables: &mut Tables, position: &Position, cx: &mut Context<'_>) {
     let Some(number) = tables.by_handle(cx.instance.keys.table, position.connection) else { return };
     let Some(connection) = tables.connections.get_mut(number) else { return };
+    connection.approach(cx.now);
     connection.send.write(position.written, position.marks);
     let receive = &mut connection.receive;
     let most = receive.next.saturating_add(bulkhead_wit::limits::WINDOW);

@@ -68,6 +68,9 @@ pub(crate) struct Activity {
     pub bytes_sent: u64,
 }
 
+/// Who was quiet for longer is in no cache, if there are many.
+const QUIET: Time = bulkhead_wit::limits::MILLISECOND;
+
 /// One connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Connection {
@@ -118,6 +121,23 @@ pub(crate) struct Begin {
 }
 
 impl Connection {
+    /// Looks at all of it at once, if it was quiet for so long that others have taken its place in the processor's caches: then its
+    /// lines are fetched side by side, and not one after the other as they are needed. Nothing depends on what is seen.
+    #[inline]
+    pub(crate) fn approach(&self, now: Time) {
+        let activity = &self.activity;
+        if now.saturating_sub(activity.received_at.max(activity.sent_at)) > QUIET {
+            let seen = self.recovery.glance()
+                ^ self.receive.next
+                ^ self.receive.tuning.rtt
+                ^ u64::from(self.receive.scale)
+                ^ self.send.written
+                ^ u64::from(self.send.window)
+                ^ self.deadlines.persist;
+            core::hint::black_box(seen);
+        }
+    }
+
     /// Pieces that its scoreboard and its reassembly are in.
     pub(crate) fn pieces(&self) -> usize {
         self.recovery.pieces() + self.receive.reassembly.islands().len()

@@ -113,6 +113,19 @@ impl Recovery {
         self.board.runs().len()
     }
 
+    /// Something of each part of it.
+    #[inline]
+    pub fn glance(&self) -> u64 {
+        self.board.una()
+            ^ u64::from(self.traits.rto_min_us)
+            ^ self.window.cwnd
+            ^ self.recover
+            ^ self.progress_at
+            ^ u64::from(self.timeouts)
+            ^ u64::from(self.rack.timer.is_some())
+            ^ u64::from(self.pacing.timer.is_some())
+    }
+
     /// Whether memory for more pieces is short from now on: then what is sent goes with what was sent last, and no acknowledgement
     /// cuts it. No part of the state.
     pub fn tighten(&mut self, is_tight: bool) {
