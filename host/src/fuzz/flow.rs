@@ -303,9 +303,17 @@ impl Flow {
         self.side.first
     }
 
-    /// The application has a stream for this peer now, whose SYN the module has sent before or has not.
-    pub(super) fn attach(&mut self, stream: StreamId, is_accepted: bool) {
-        self.firsts = is_accepted.into();
+    /// The application has a stream for this peer now, whose first byte has this number. The module has sent its SYN before; where
+    /// it had another number, the peer has said itself that it takes this one for it (rule 10).
+    pub(super) fn accepted(&mut self, stream: StreamId, base: Option<u32>) {
+        let is_as_told = base == self.side.first.map(|first| first.wrapping_add(1));
+        self.attach(stream);
+        self.firsts = if is_as_told { 1 } else { 2 };
+    }
+
+    /// The application has a stream for this peer now, whose SYN is still to be sent.
+    pub(super) fn attach(&mut self, stream: StreamId) {
+        self.firsts = 0;
         self.stream = Some(stream);
         (self.read, self.written) = (0, 0);
         self.bases.clone_from(&self.syns);

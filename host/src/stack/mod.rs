@@ -282,6 +282,15 @@ impl Stack {
         self.ledgers.living().map(|(_, ledger)| (ledger.handle, ledger.local, ledger.remote))
     }
 
+    /// The sequence number of the first byte that goes out between these ends.
+    #[cfg(feature = "fuzz-cases")]
+    pub(crate) fn send_base(&self, local: Endpoint, remote: Endpoint) -> Option<u32> {
+        let mut living = self.ledgers.living();
+        living
+            .find(|(_, ledger)| (ledger.local, ledger.remote) == (local, remote))
+            .map(|(_, ledger)| ledger.send_base)
+    }
+
     /// Bytes of memory that streams hold: blocks of send queues and small payloads, and arrived frames.
     #[must_use]
     pub fn memory(&self) -> usize {
