@@ -69,7 +69,7 @@ pub(crate) struct Activity {
 }
 
 /// Who was quiet for longer is in no cache, if there are many.
-const QUIET: Time = bulkhead_wit::limits::MILLISECOND;
+const QUIET: Time = 10 * bulkhead_wit::limits::MILLISECOND;
 
 /// One connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
