@@ -25,7 +25,7 @@ pub enum ReadError {
     Io(io::Error),
     /// It is none, or it is damaged.
     Malformed(Malformed),
-    /// It was [redacted](super::redact): it can be read, and not be fed to a module.
+    /// It was [redacted](super::redact()): it can be read, and not be fed to a module.
     Redacted,
 }
 

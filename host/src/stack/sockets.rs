@@ -438,7 +438,7 @@ impl Stack {
     }
 
     /// The answer to [`ask_info`](Self::ask_info), once: fields in the order of
-    /// [`registry::info`](bulkhead_wit::registry::info) or [`registry::census`](bulkhead_wit::registry::census).
+    /// [`registry::info`] or [`registry::census`].
     pub fn take_info(&mut self, id: Option<StreamId>) -> Option<Vec<u64>> {
         let of = self.info_handle(id)?;
         self.answers.remove(&of)

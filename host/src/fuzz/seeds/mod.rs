@@ -1,4 +1,4 @@
-//! Cases of traffic that was seen: [`capture`] reads the files of tcpdump and Wireshark, and whoever replays a
+//! Cases of traffic that was seen: `capture` reads the files of tcpdump and Wireshark, and whoever replays a
 //! [recording](crate::record) of an instance can hand its segments to [`Traffic`] himself.
 //!
 //! Each connection becomes a case: the peer's segments relative to what the module had said, what the module sent as what its
