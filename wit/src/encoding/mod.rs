@@ -6,7 +6,7 @@
 //! second way to write anything: what decodes is, encoded again, the same bytes.
 //!
 //! Encoding cannot fail and appends to a [`Sink`]: a `Vec`, or a [`Slice`] of shared memory. Decoding
-//! trusts nothing: every count is compared with its bound in [`limits`](crate::limits) and with the bytes that are left before
+//! trusts nothing: every count is compared with its bound in [`limits`] and with the bytes that are left before
 //! anything is allocated, unknown tags and flags are errors, and so are bytes that are left over. It writes into
 //! vectors that the caller keeps from step to step; after an error they are empty.
 
