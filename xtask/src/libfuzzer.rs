@@ -55,9 +55,15 @@ pub(crate) fn short() -> anyhow::Result<()> {
         say(format!("libFuzzer: {target} {SHORT}"));
         let folder = programs.join("artifacts");
         fs::create_dir_all(&folder)?;
+        // What is new goes into the first directory: not into that of the cases, and each run begins from nothing.
+        let corpus = programs.join("short").join(target);
+        if corpus.exists() {
+            fs::remove_dir_all(&corpus)?;
+        }
+        fs::create_dir_all(&corpus)?;
         let mut command = Command::new(programs.join(target));
-        command.args([SHORT, LONGEST, "-seed=1", "-print_funcs=0", "-verbosity=0"]).args(cases(target));
-        run(command.arg(artifacts(&folder)).stderr(Stdio::inherit()))?;
+        command.args([SHORT, LONGEST, "-seed=1", "-print_funcs=0", "-verbosity=0"]).arg(artifacts(&folder));
+        run(command.arg(&corpus).args(cases(target)).stderr(Stdio::inherit()))?;
     }
     Ok(())
 }
