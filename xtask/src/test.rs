@@ -47,8 +47,9 @@ pub(crate) fn run_all(all: bool) -> anyhow::Result<()> {
             ["--manifest-path", "examples/more/Cargo.toml", "--target-dir", "target/more", "--examples"];
         outcome = outcome.and(tests(&more, &[], false, &mut tally));
         outcome = outcome.and(libfuzzer::short());
+        // Not optimised for release: that would build everything anew, for longer than these tests take, and without assertions.
         let slow = ["--ignored", "--test-threads=1", "slow_"];
-        outcome = outcome.and(tests(&["--workspace", "--release"], &slow, true, &mut tally));
+        outcome = outcome.and(tests(&["--workspace"], &slow, true, &mut tally));
     }
     outcome = outcome.and(before.nothing_new());
     let minutes = begun.elapsed().as_secs_f64() / 60.0;

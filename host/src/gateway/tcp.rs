@@ -117,17 +117,35 @@ async fn open(offer: Offer, gateway: &Gateway) -> io::Result<Option<(TcpStream, 
         return Ok(None);
     };
     let far = match timeout(CONNECT_TIME, connect(target, gateway)).await {
-        Ok(Ok(far)) => far,
+        Ok(Ok(far)) => Untaken(Some(far)),
         failed => {
             count(&gateway.counters.failed, 1);
             refuse_in_kind(offer, failed.unwrap_or_else(|late| Err(late.into())))?;
             return Ok(None);
         }
     };
-    far.set_nodelay(true)?;
     let near = offer.accept().await?;
     near.set_nodelay(true)?;
-    Ok(Some((near, far)))
+    Ok(far.taken().map(|far| (near, far)))
+}
+
+/// A connection to a destination that the inside has not taken yet. Dropped as it is, it is reset: an orderly close would
+/// keep its port for a minute (TIME-WAIT, RFC 9293 3.6.1), and whoever begins many and takes none could have all ports
+/// that the host has for a destination, with the kernel looking through all of them for each that anybody begins.
+struct Untaken(Option<HostStream>);
+
+impl Untaken {
+    fn taken(mut self) -> Option<HostStream> {
+        self.0.take()
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        if let Some(far) = &self.0 {
+            let _ = far.set_zero_linger();
+        }
+    }
 }
 
 async fn connect(target: SocketAddr, gateway: &Gateway) -> io::Result<HostStream> {
@@ -135,7 +153,9 @@ async fn connect(target: SocketAddr, gateway: &Gateway) -> io::Result<HostStream
     if let Some(from) = gateway.bound_for(target) {
         socket.bind(from)?;
     }
-    socket.connect(target).await
+    let far = socket.connect(target).await?;
+    far.set_nodelay(true)?;
+    Ok(far)
 }
 
 /// The inside is told what the host's own socket was told.

@@ -51,6 +51,12 @@ fn endure(seconds: u32) {
     assert!(figures["descriptors"] <= DESCRIPTORS, "{said}");
     assert!(figures["memory"] <= MEMORY_KIB, "{said}");
     assert_eq!(report["faults"], 0, "{report}");
+    // What it begins and does not complete keeps no port of the host's: whoever connects would have to look for a free one
+    // among them.
+    let waiting = space.run(&["ss", "-Htn", "state", "time-wait", "dport", "=", ":80"]).unwrap();
+    let waiting = String::from_utf8_lossy(&waiting.stdout).lines().count() as u64;
+    println!("waiting={waiting}");
+    assert!(waiting <= figures["served"] + 1, "{waiting} in TIME-WAIT, {said}");
     // It was held off by its bounds, and not by chance.
     assert!(report["gateway"]["given_up"].as_u64().unwrap() > 0, "{report}");
 }
