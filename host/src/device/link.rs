@@ -174,16 +174,21 @@ impl Device for LinkEnd {
             Direction::Back => Direction::There,
         });
         way.arrive(now);
-        let Some(bytes) = way.arrived.front() else { return Ok(None) };
-        let frame = pool.copy(&[IoSlice::new(bytes)], Offload::default());
-        if matches!(&frame, Err(error) if error.kind() == io::ErrorKind::OutOfMemory) {
-            return Err(io::ErrorKind::OutOfMemory.into());
+        while let Some(bytes) = way.arrived.front() {
+            let frame = pool.copy(&[IoSlice::new(bytes)], Offload::default());
+            if matches!(&frame, Err(error) if error.kind() == io::ErrorKind::OutOfMemory) {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            if let Some(bytes) = way.arrived.pop_front() {
+                way.counters.delivered += 1;
+                way.spare.push(bytes);
+            }
+            // What fits no buffer hides nothing behind it.
+            if let Ok(frame) = frame {
+                return Ok(Some(frame));
+            }
         }
-        if let Some(bytes) = way.arrived.pop_front() {
-            way.counters.delivered += 1;
-            way.spare.push(bytes);
-        }
-        Ok(frame.ok())
+        Ok(None)
     }
 
     fn transmit(&mut self, parts: &[IoSlice<'_>], offload: Offload) -> io::Result<bool> {

@@ -137,7 +137,8 @@ pub trait Device: Send {
     /// What it does for the host. The MTU may change while it runs.
     fn capabilities(&self) -> Capabilities;
 
-    /// The next frame that has arrived, in a buffer of `pool`; `None` if there is none now.
+    /// The next frame that has arrived, in a buffer of `pool`; `None` if there is none now. What cannot be handed on is
+    /// passed over: after `None` nobody asks again until something arrives.
     ///
     /// # Errors
     /// What the system says; [`io::ErrorKind::OutOfMemory`] if all buffers of the pool are held, in which case the frame

@@ -93,16 +93,20 @@ impl Device for QueueDevice {
     }
 
     fn receive(&mut self, pool: &mut FramePool) -> io::Result<Option<Frame>> {
-        let Some((bytes, offload)) = self.arriving.front() else { return Ok(None) };
-        let frame = match pool.copy(&[IoSlice::new(bytes)], *offload) {
-            // It would never fit: gone, as a card drops what is longer than its buffers.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
-            other => Some(other?),
-        };
-        if let Some((bytes, _)) = self.arriving.pop_front() {
-            self.recycle(bytes);
+        while let Some((bytes, offload)) = self.arriving.front() {
+            let frame = match pool.copy(&[IoSlice::new(bytes)], *offload) {
+                // It would never fit: gone, as a card drops what is longer than its buffers.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
+                other => Some(other?),
+            };
+            if let Some((bytes, _)) = self.arriving.pop_front() {
+                self.recycle(bytes);
+            }
+            if frame.is_some() {
+                return Ok(frame);
+            }
         }
-        Ok(frame)
+        Ok(None)
     }
 
     fn transmit(&mut self, parts: &[IoSlice<'_>], offload: Offload) -> io::Result<bool> {
@@ -122,6 +126,20 @@ impl Device for QueueDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::BUFFER_BYTES;
+
+    #[test]
+    fn what_fits_no_buffer_hides_nothing_behind_it() {
+        let mut device = QueueDevice::new(Capabilities::plain(1500));
+        let mut pool = FramePool::new(1);
+        let long = vec![0; BUFFER_BYTES];
+        for bytes in [&long[..], &long, b"one", &long] {
+            assert!(device.inject(bytes, Offload::default()));
+        }
+        assert_eq!(&*device.receive(&mut pool).unwrap().unwrap().bytes, b"one");
+        assert!(device.receive(&mut pool).unwrap().is_none());
+        assert_eq!(device.arriving(), 0);
+    }
 
     #[test]
     fn frames_pass_in_order_and_the_bound_holds() {

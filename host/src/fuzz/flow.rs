@@ -45,8 +45,6 @@ pub(super) struct Flow {
     syns: Vec<u32>,
     /// Those that the bytes read so far leave possible.
     bases: Vec<u32>,
-    /// What the peer acknowledged last, sent or not.
-    said: Option<u32>,
     /// What the module acknowledged last.
     pub(super) acknowledged: Option<u32>,
     /// Where the peer has ended its stream, in order.
@@ -120,7 +118,6 @@ impl Flow {
             firsts: 0,
             syns: Vec::new(),
             bases: Vec::new(),
-            said: None,
             acknowledged: None,
             fin: None,
             ends: None,
@@ -155,7 +152,6 @@ impl Flow {
             let scale = seen.scale.unwrap_or(0).min(SCALE_MAX);
             self.side.scale.0 = self.side.scale.0.max(scale);
         }
-        self.said = (seen.flags & ACK != 0).then_some(seen.ack).or(self.said);
         let Some(first) = self.side.first else { return };
         let at = seen.ack.wrapping_sub(first);
         // Less than was acknowledged before acknowledges nothing, and whoever takes its window nevertheless counts it from there.
@@ -208,9 +204,7 @@ impl Flow {
             if self.side.first != Some(seen.seq) || answers_other {
                 // A connection anew; what the peers have agreed on before is over.
                 let scale = (self.side.scale.0, seen.scale.is_some());
-                // Who has heard the number before may have acknowledged it before it is said again, in the same turn.
-                let acknowledged = u32::from(self.said == Some(seen.seq.wrapping_add(1)));
-                self.side = Side { first: Some(seen.seq), scale, acknowledged, ..Side::default() };
+                self.side = Side { first: Some(seen.seq), scale, ..Side::default() };
                 self.firsts = self.firsts.saturating_add(1);
                 self.local = seen.from;
             }
