@@ -1,14 +1,13 @@
 //! Connections that are begun and not open yet, and who has to go when there are too many of them.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::Hash;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::yield_now;
 
+use super::counts::Counts;
 use super::limits::BEGUN;
 
 /// Who asks, and for whom.
@@ -36,40 +35,6 @@ struct Table {
     entries: BTreeMap<(Ends, u64), oneshot::Sender<()>>,
     sources: Counts<IpAddr>,
     destinations: HashMap<IpAddr, Counts<SocketAddr>>,
-}
-
-/// How many each has, and who has most.
-struct Counts<K> {
-    /// With the time of its last change, in numbers of connections.
-    of: HashMap<K, (usize, u64)>,
-    by_count: BTreeSet<(usize, Reverse<u64>, K)>,
-}
-
-impl<K> Default for Counts<K> {
-    fn default() -> Self {
-        Self { of: HashMap::new(), by_count: BTreeSet::new() }
-    }
-}
-
-impl<K: Copy + Ord + Hash> Counts<K> {
-    fn get(&self, who: K) -> usize {
-        self.of.get(&who).map_or(0, |(count, _)| *count)
-    }
-
-    /// Of several, the one that has been so for longest.
-    fn most(&self) -> Option<K> {
-        self.by_count.last().map(|(_, _, who)| *who)
-    }
-
-    fn set(&mut self, who: K, count: usize, now: u64) {
-        let before = if count == 0 { self.of.remove(&who) } else { self.of.insert(who, (count, now)) };
-        if let Some((count, since)) = before {
-            self.by_count.remove(&(count, Reverse(since), who));
-        }
-        if count > 0 {
-            self.by_count.insert((count, Reverse(now), who));
-        }
-    }
 }
 
 impl Begun {
@@ -148,10 +113,8 @@ impl Table {
 
     /// One more or one less.
     fn tally(&mut self, (from, to): Ends, by: isize) {
-        let count = self.sources.get(from).saturating_add_signed(by);
-        self.sources.set(from, count, self.next);
-        let theirs = self.destinations.entry(from).or_default();
-        theirs.set(to, theirs.get(to).saturating_add_signed(by), self.next);
+        let count = self.sources.change(from, by, self.next);
+        self.destinations.entry(from).or_default().change(to, by, self.next);
         if count == 0 {
             self.destinations.remove(&from);
         }
@@ -216,7 +179,7 @@ mod tests {
         assert!(begun.add(ends(1, 1)).is_some());
         drop(there);
         let table = begun.table();
-        assert!(table.entries.is_empty() && table.sources.of.is_empty() && table.destinations.is_empty());
+        assert!(table.entries.is_empty() && table.sources.is_empty() && table.destinations.is_empty());
     }
 
     #[test]

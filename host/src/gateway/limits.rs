@@ -18,7 +18,7 @@ pub(crate) const DESCRIPTORS: u64 = 128;
 /// Open connections that nobody has taken yet.
 pub(crate) const BACKLOG: u32 = 4096;
 
-/// Flows of datagrams at a time; beyond, the one that has been silent for longest goes.
+/// Flows of datagrams at a time; beyond, of whoever has most the one goes that has been silent for longest.
 pub(crate) const FLOWS: usize = 1024;
 /// A flow that is silent for so long is over (RFC 4787 4.3: at least two minutes).
 pub(crate) const FLOW_IDLE: Duration = Duration::from_secs(120);

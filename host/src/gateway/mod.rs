@@ -5,6 +5,7 @@
 //!
 //! - `policy`: what may be reached, and where on the host's side it is;
 //! - `begun`: who has to go when too many connections are begun;
+//! - `counts`: who has how many;
 //! - `tcp`: connect, accept, and the way of the bytes;
 //! - `udp`: flows;
 //! - `confine`: what the process gives up before it begins;
@@ -12,6 +13,7 @@
 
 mod begun;
 mod confine;
+mod counts;
 pub(crate) mod limits;
 pub(crate) mod policy;
 mod tcp;

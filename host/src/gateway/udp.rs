@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use tokio::net::UdpSocket as HostSocket;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::counts::Counts;
 use super::limits::{DATAGRAMS, DNS_IDLE, FLOW_IDLE, FLOWS};
 use super::policy::DNS;
 use super::{Gateway, anywhere, count};
@@ -57,6 +58,7 @@ pub(super) async fn serve(inside: UdpSocket, gateway: &Arc<Gateway>) -> io::Resu
         gateway: Arc::clone(gateway),
         begun: Instant::now(),
         open: HashMap::new(),
+        sources: Counts::default(),
     };
     let mut sweeps = interval(DNS_IDLE / 3);
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -77,6 +79,8 @@ struct Flows {
     gateway: Arc<Gateway>,
     begun: Instant,
     open: HashMap<Ends, Flow>,
+    /// How many each address of the inside has.
+    sources: Counts<IpAddr>,
 }
 
 impl Flows {
@@ -89,7 +93,10 @@ impl Flows {
         let now = self.now();
         if !self.open.contains_key(&ends) {
             match self.open(ends, now).await {
-                Ok(flow) => drop(self.open.insert(ends, flow)),
+                Ok(flow) => {
+                    self.open.insert(ends, flow);
+                    self.sources.change(ends.0.ip(), 1, now);
+                }
                 Err(error) => {
                     tracing::debug!(from = %ends.0, to = %ends.1, %error, "no flow");
                     return tell(&self.inside, error.kind(), ends);
@@ -119,11 +126,8 @@ impl Flows {
             count(&self.gateway.counters.denied, 1);
             return Err(io::ErrorKind::PermissionDenied.into());
         };
-        if self.open.len() >= FLOWS
-            && let Some(oldest) = self.open.iter().min_by_key(|(_, flow)| flow.heard.load(Ordering::Relaxed))
-        {
-            let oldest = *oldest.0;
-            self.open.remove(&oldest);
+        if self.open.len() >= FLOWS {
+            self.make_room(now);
         }
         let from = self.gateway.bound_for(target).unwrap_or_else(|| anywhere(target));
         let socket = Arc::new(HostSocket::bind(from).await?);
@@ -143,12 +147,31 @@ impl Flows {
         Ok(Flow { socket, heard, idle, answers: tokio::spawn(answering.run(ends)) })
     }
 
+    /// Of whoever has most, the flow that has been silent for longest goes: who opens many takes none from others.
+    fn make_room(&mut self, now: u64) {
+        let most = self.sources.most();
+        let theirs = self.open.iter().filter(|((from, _), _)| Some(from.ip()) == most);
+        let oldest = theirs.min_by_key(|(_, flow)| flow.heard.load(Ordering::Relaxed)).map(|(ends, _)| *ends);
+        if let Some(ends) = oldest {
+            self.close(ends, now);
+        }
+    }
+
+    fn close(&mut self, ends: Ends, now: u64) {
+        if self.open.remove(&ends).is_some() {
+            self.sources.change(ends.0.ip(), -1, now);
+        }
+    }
+
     fn sweep(&mut self) {
         let now = self.now();
-        self.open.retain(|_, flow| {
+        let is_over = |flow: &Flow| {
             let silent = Duration::from_millis(now.saturating_sub(flow.heard.load(Ordering::Relaxed)));
-            silent < flow.idle && !flow.answers.is_finished()
-        });
+            silent >= flow.idle || flow.answers.is_finished()
+        };
+        let over: Vec<Ends> =
+            self.open.iter().filter(|(_, flow)| is_over(flow)).map(|(ends, _)| *ends).collect();
+        over.into_iter().for_each(|ends| self.close(ends, now));
     }
 }
 

@@ -1,6 +1,7 @@
 //! A hostile program inside, and an honest one beside it.
 
 use std::collections::HashMap;
+use std::net::UdpSocket;
 
 use super::{HOST, MIB, host, inside, noise, report, said, serving};
 
@@ -71,4 +72,55 @@ fn tun_a_hostile_program_harms_nobody_but_itself() {
 #[ignore = "takes long: a minute"]
 fn slow_a_hostile_program_for_a_minute() {
     endure(60);
+}
+
+/// One asks and waits; another opens a flow of datagrams after the other, and only then says that the first may be answered.
+const FLOWS: &str = r#"
+import socket, sys, time
+def bound(address):
+    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    one.bind((address, 0))
+    one.settimeout(0.05)
+    return one
+honest, greedy = bound("10.0.2.100"), bound("10.0.2.101")
+honest.sendto(b"question", (sys.argv[1], 7))
+for port in range(20000, 23000):
+    greedy.sendto(b"x", (sys.argv[1], port))
+    if port % 50 == 0:
+        time.sleep(0.02)
+for again in range(100):
+    greedy.sendto(b"now", (sys.argv[1], 7))
+    try:
+        print(honest.recv(100).decode())
+        break
+    except TimeoutError:
+        pass
+"#;
+
+#[test]
+#[ignore = "needs root"]
+fn tun_whoever_opens_many_flows_takes_none_from_others() {
+    let Some(space) = host() else { return };
+    std::fs::write(space.folder().join("flows.py"), FLOWS).unwrap();
+    let socket = space.inside(|| UdpSocket::bind((HOST, 7)).unwrap()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut bytes, mut asked) = ([0; 100], None);
+            while let Ok((count, from)) = socket.recv_from(&mut bytes) {
+                match &bytes[..count] {
+                    b"question" => asked = Some(from),
+                    b"now" => drop(asked.map(|to| socket.send_to(b"answer", to))),
+                    _ => return,
+                }
+            }
+        });
+        let script = space.folder().join("flows.py").display().to_string();
+        let line = format!("ip address add 10.0.2.101/32 dev tun0; python3 {script} {HOST}");
+        let output = inside(&space, &[], &line);
+        space.inside(|| UdpSocket::bind((HOST, 0)).unwrap().send_to(b"end", (HOST, 7)).unwrap()).unwrap();
+        assert_eq!(said(&output), "answer");
+        let report = report(&output);
+        // More than there may be at a time.
+        assert!(report["gateway"]["udp_flows"].as_u64().unwrap() > 1500, "{report}");
+    });
 }
