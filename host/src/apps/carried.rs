@@ -30,6 +30,9 @@ pub(crate) trait Carried: Connection + Sized {
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] for a socket of another kind; what the system says.
     fn take_up(socket: Socket) -> io::Result<Self>;
+
+    /// Ends it at once. The peer is told, and does not take what it has got for all there was.
+    fn reset(self);
 }
 
 fn other_kind() -> io::Error {
@@ -47,6 +50,10 @@ impl Carried for net::TcpStream {
             Socket::Fd(_) => Err(other_kind()),
         }
     }
+
+    fn reset(self) {
+        self.abort();
+    }
 }
 
 impl Carried for tokio::net::TcpStream {
@@ -60,6 +67,11 @@ impl Carried for tokio::net::TcpStream {
             Socket::Fd(fd) => Self::from_std(fd.into()),
             Socket::Stack(_) => Err(other_kind()),
         }
+    }
+
+    fn reset(self) {
+        // Where that fails there is nothing to reset any more.
+        let _ = self.set_zero_linger();
     }
 }
 
@@ -92,6 +104,8 @@ pub(crate) enum End<S> {
     Over,
     /// It stands still, as was asked for.
     Stands(S, Left),
+    /// What it was handed on to has failed, or is not there: it is to be reset.
+    Broken(S, io::Error),
 }
 
 /// A connection that stands still.

@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::carried::Carried;
+
 /// What an application has done so far.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -97,6 +99,14 @@ impl<S> Counted<S> {
     pub(crate) fn into_inner(mut self) -> S {
         self.tally.is_open = false;
         self.stream
+    }
+
+    /// Resets the connection, which counts as its end.
+    pub(crate) fn reset(self)
+    where
+        S: Carried,
+    {
+        self.stream.reset();
     }
 
     fn written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {

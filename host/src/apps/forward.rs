@@ -25,13 +25,17 @@ impl<C: Connector> Service for Forward<C> {
     async fn serve<S: Connection>(&self, stream: S, mut left: Left, stop: Stop) -> io::Result<End<S>> {
         let far = match left.beside.pop() {
             Some(far) => C::Stream::take_up(far)?,
-            None => self.target.connect(&self.by).await?,
+            None => match self.target.connect(&self.by).await {
+                Ok(far) => far,
+                Err(error) => return Ok(End::Broken(stream, error)),
+            },
         };
         join(stream, far, left, stop).await
     }
 }
 
-/// Both ways, until both have ended. What it leaves is the other connection, and how far each way has come.
+/// Both ways, until both have ended; where one of them ends before its time, so does the other. What it leaves is the other
+/// connection, and how far each way has come.
 pub(super) async fn join<S: Connection, F: Carried>(
     mut near: S,
     mut far: F,
@@ -48,8 +52,11 @@ pub(super) async fn join<S: Connection, F: Carried>(
         biased;
         () = stop.stands() => true,
         result = both => {
-            let result: io::Result<()> = result;
-            result?;
+            if let Err(error) = result {
+                // An end in order would tell the other side that it has got everything.
+                far.reset();
+                return Ok(End::Broken(near, error));
+            }
             false
         }
     };

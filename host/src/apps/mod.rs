@@ -153,7 +153,7 @@ async fn accepting<L: Listener, S: Service>(
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves one connection; returns it if it stands.
-async fn served<S: Service, C: Connection>(
+async fn served<S: Service, C: Carried>(
     one: Standing<C>,
     place: Option<OwnedSemaphorePermit>,
     service: Arc<S>,
@@ -168,6 +168,11 @@ async fn served<S: Service, C: Connection>(
         Ok(End::Over) => tracing::info!(%peer, "ended"),
         Ok(End::Stands(counted, left)) => {
             return Some(Standing { stream: counted.into_inner(), peer, left });
+        }
+        Ok(End::Broken(counted, error)) => {
+            counted.reset();
+            counters.failed();
+            tracing::info!(%peer, %error, "reset");
         }
         Err(error) => {
             counters.failed();

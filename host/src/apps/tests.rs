@@ -235,10 +235,33 @@ async fn forward_passes_bytes_and_ends_on() {
     let mut got = Vec::new();
     reading.read_to_end(&mut got).await.unwrap();
     assert!(got == sent);
-    // Nobody at the other end: the connection ends.
+    // Nobody at the other end.
     let nobody = served(Forward { target: Target { host: "127.0.0.1".into(), port: 1 }, by: Host }).await;
     let mut stream = TcpStream::connect(nobody.at).await.unwrap();
-    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn forward_passes_resets_on_both_ways() {
+    let target_of_all = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = target(target_of_all.local_addr().unwrap());
+    let forward = served(Forward { target: to, by: Host }).await;
+    for is_ours in [false, true] {
+        let mut near = TcpStream::connect(forward.at).await.unwrap();
+        let (mut far, _) = target_of_all.accept().await.unwrap();
+        // Some of it has arrived at both ends, and not all.
+        let mut byte = [0; 1];
+        far.write_all(b"1").await.unwrap();
+        near.read_exact(&mut byte).await.unwrap();
+        near.write_all(b"2").await.unwrap();
+        far.read_exact(&mut byte).await.unwrap();
+        let (one, mut other) = if is_ours { (near, far) } else { (far, near) };
+        one.reset();
+        let told = other.read(&mut byte).await.unwrap_err();
+        assert_eq!(told.kind(), io::ErrorKind::ConnectionReset);
+    }
+    let counts = forward.counters.counts();
+    assert_eq!((counts.accepted, counts.failed), (2, 2));
 }
 
 #[tokio::test]
