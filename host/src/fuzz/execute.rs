@@ -366,8 +366,10 @@ impl<'w> Run<'w> {
                 && let Some(flow) = self.flows.iter_mut().find(|flow| flow.remote == seen.to)
             {
                 let payload = frame.get(frame.len() - seen.length as usize..).unwrap_or_default();
-                let written = &mut self.memory.written;
-                let heard = flow.hears(&seen).and_then(|()| flow.holds_against(&seen, payload, written));
+                let heard = flow.hears(&seen).and_then(|()| {
+                    let begins = self.stack.send_base(seen.from, seen.to).filter(|_| !payload.is_empty());
+                    flow.holds_against(&seen, payload, begins, &mut self.memory.written)
+                });
                 heard.map_err(|(rule, detail)| Kind::Wire { rule, detail })?;
             }
             self.memory.device.recycle(frame);

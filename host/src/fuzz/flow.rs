@@ -268,7 +268,8 @@ impl Flow {
         Ok(())
     }
 
-    /// Whether this payload is what the application has written there.
+    /// Whether this payload is what the application has written there. The stream begins with the number that the peer has
+    /// acknowledged (rule 10), which a liar's SYN need not have had.
     ///
     /// # Errors
     /// Where it is not.
@@ -276,11 +277,12 @@ impl Flow {
         &self,
         seen: &Seen,
         payload: &[u8],
+        begins: Option<u32>,
         written: &mut Written,
     ) -> Result<(), Unfair> {
         // After a second SYN the numbers of the stream are not what the last one says.
         let Some(first) = self.side.first.filter(|_| self.firsts <= 1) else { return Ok(()) };
-        let at = seen.seq.wrapping_sub(first).wrapping_sub(1);
+        let at = seen.seq.wrapping_sub(begins.unwrap_or(first.wrapping_add(1)));
         if payload.is_empty() || seen.from != self.local || seen.flags & (SYN | RST) != 0 || at >= FAR {
             return Ok(());
         }

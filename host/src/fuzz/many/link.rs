@@ -5,8 +5,8 @@
 //! body is short, pass on the marks by which LLMP controls its own clients, and let anybody who can connect name the
 //! memory to be mapped. Here what crosses the network is a case's text.
 
-use std::io::{self, Write as _};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::Scope;
@@ -36,6 +36,8 @@ const AGAIN: Duration = Duration::from_secs(2);
 const TOLD: Duration = Duration::from_millis(500);
 /// How long a peer may be silent.
 const SILENT: Duration = Duration::from_secs(30);
+/// How long a peer may take to hear what was said last.
+const PARTING: Duration = Duration::from_secs(1);
 /// Cases that go to the peer in one turn.
 const BATCH: usize = 64;
 /// Cases of all peers that may be on their way to the broker. LLMP ends in a panic where somebody sends more than three pages
@@ -187,7 +189,27 @@ impl Link<'_> {
         }
         // What was found last.
         while self.send()? {}
-        self.tell()
+        self.tell()?;
+        self.part()
+    }
+
+    /// Waits until the peer has heard it: a socket that is closed with something unread in it resets the connection, and what is on
+    /// its way is lost.
+    fn part(&mut self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)?;
+        let (begun, mut unread) = (Instant::now(), [0; 4096]);
+        while begun.elapsed() < PARTING {
+            match self.stream.read(&mut unread) {
+                Ok(0) => break,
+                Err(error)
+                    if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
+                {
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn tell(&mut self) -> io::Result<()> {
