@@ -179,12 +179,10 @@ impl Device for LinkEnd {
             if matches!(&frame, Err(error) if error.kind() == io::ErrorKind::OutOfMemory) {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
-            if let Some(bytes) = way.arrived.pop_front() {
-                way.counters.delivered += 1;
-                way.spare.push(bytes);
-            }
+            way.spare.extend(way.arrived.pop_front());
             // What fits no buffer hides nothing behind it.
             if let Ok(frame) = frame {
+                way.counters.delivered += 1;
                 return Ok(Some(frame));
             }
         }
