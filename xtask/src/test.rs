@@ -104,9 +104,10 @@ fn lint(all: bool) -> anyhow::Result<()> {
     let more =
         ["wasm,net", "tun", "process", "conformance", "fuzz"].into_iter().take(if all { 5 } else { 0 });
     for features in lean.chain(more) {
-        say(format!("cargo check --no-default-features --features '{features}'"));
-        let lib = ["check", "--quiet", "--locked", "--package", "bulkhead", "--lib", "--no-default-features"];
-        run(cargo().args(lib).args(["--features", features]))?;
+        say(format!("cargo clippy --no-default-features --features '{features}'"));
+        let lib =
+            ["clippy", "--quiet", "--locked", "--package", "bulkhead", "--lib", "--no-default-features"];
+        run(cargo().args(lib).args(["--features", features, "--", "-D", "warnings"]))?;
     }
     if all {
         say("cargo doc");

@@ -90,6 +90,7 @@ pub trait Instance: Send {
 
 /// Connections for which a memory of so many bytes has room where each takes so much: a quarter is left for all the rest, as what is
 /// outstanding and the copy that is saved.
+#[cfg(any(feature = "wasm", feature = "process"))]
 pub(crate) fn capacity(memory: u64, each: u32) -> u32 {
     let most = memory / 4 * 3 / u64::from(each.max(1));
     u32::try_from(most).unwrap_or(u32::MAX).min(limits::CONNECTIONS)
