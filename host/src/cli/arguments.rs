@@ -23,7 +23,7 @@ Examples:
   bulkhead inspect                                what the bundled TCP module is, and what it may do
   bulkhead inspect other.wasm                     the same for another module
   bulkhead fuzz other.wasm                        search it for faults, until Ctrl-C
-  bulkhead check other.wasm                       what it can do: the contract, and scripts after the RFCs";
+  bulkhead check other.wasm                       what it can do: the contract, and scripts";
 
 const RUN_EXAMPLES: &str = "\
 Applications (the default ports are those of the services):
@@ -36,13 +36,13 @@ Applications (the default ports are those of the services):
                      connections to the stack's port go to a target of the host's
   forward host:[ADDRESS:]PORT=HOST:PORT
                      connections to the host's port (127.0.0.1) go through the stack to a target
-  socks5[:PORT]      a proxy on the host (127.0.0.1, port 1080) whose connections leave through the stack
+  socks5[:PORT]      a proxy on the host (127.0.0.1, port 1080) that connects through the stack
   perf-to HOST[:PORT][,seconds=N][,parallel=N][,reverse][,both]
                      measures against `iperf3 -s` through the stack
 
 Examples:
   sudo bulkhead run http ./site
-      Makes the interface bulkhead0, with the kernel at 10.77.0.1 and the sandboxed stack at 10.77.0.2.
+      Makes the interface bulkhead0: the kernel is 10.77.0.1, the sandboxed stack 10.77.0.2.
       In another terminal: curl http://10.77.0.2/
 
   sudo bulkhead run echo http:8080 . --address 10.9.0.2/24 --address fd09::2/64
@@ -60,19 +60,20 @@ Examples:
       In another terminal: curl --socks5-hostname 127.0.0.1:1080 http://10.77.0.1:8000/
 
   sudo bulkhead run --config /etc/bulkhead.toml --metrics 127.0.0.1:9100
-      The file has the long options as keys: applications = [\"http ./site\"], tun = \"tun7\", [setting] nodelay = 1.
+      The file has the long options as keys: applications = [\"http ./site\"], tun = \"tun7\",
+      [setting] nodelay = 1.
       In another terminal: sudo bulkhead stat --watch
 
-Without root: let root prepare the interface once, with `ip tuntap add dev bulkhead0 mode tun user YOU`,
-`ip addr add 10.77.0.1/24 dev bulkhead0` and `ip link set bulkhead0 up`, or give the program the capability with
+Without root: let root prepare the interface once, with `ip tuntap add dev bulkhead0 mode tun user YOU`, \
+`ip addr add 10.77.0.1/24 dev bulkhead0` and `ip link set bulkhead0 up`, or give the program the capability with \
 `setcap cap_net_admin+ep`.
 
-The first Ctrl-C (or SIGTERM) ends in kind: listeners close, what is on its way is delivered, and after --drain
+The first Ctrl-C (or SIGTERM) ends in kind: listeners close, what is on its way is delivered, and after --drain \
 seconds what is left is reset. The second one ends at once. Exit codes: 0 ended as asked, 1 failed, 2 wrong usage.";
 
 const CHECK_HELP: &str = "\
-Two hosts with an instance each open, send, close, lose and reset over a link in memory; one instance takes over from
-another in mid-stream. Then the scripts run, each against a fresh instance: what arrives and what must leave, segment by
+Two hosts with an instance each open, send, close, lose and reset over a link in memory; one instance takes over from \
+another in mid-stream. Then the scripts run, each against a fresh instance: what arrives and what must leave, segment by \
 segment. What a module does not serve is n/a, and no failure.
 
 Examples:
@@ -80,7 +81,7 @@ Examples:
   bulkhead check my-tcp.wasm --scripts tests/conformance --pcap /tmp/failed
   bulkhead check my-udp.wasm --json
   bulkhead check guest-neighbours.wasm --setting link-address=2199023255553
-                                                       02:00:00:00:00:01, without which it does not start
+      02:00:00:00:00:01, without which it does not start
 
 Exit codes: 0 everything holds, 1 something does not, or the module cannot be run, 2 wrong usage.";
 const REPLAY_EXAMPLES: &str = "\
@@ -88,7 +89,7 @@ Examples:
   sudo bulkhead run http ./site --record run.rec   record; then, with or without root:
   bulkhead replay run.rec                          does it do the same again?
   bulkhead replay run.rec --placement native       and without the sandbox?
-  bulkhead replay run.rec --module other.wasm      where does another module first do something else?
+  bulkhead replay run.rec --module other.wasm      where does another module first differ?
   bulkhead replay run.rec --print --until 20       the first 20 steps, segment by segment
   bulkhead replay fault.rec                        the fault again, with the module's own backtrace
 
@@ -97,12 +98,12 @@ Exit codes: 0 as recorded, 1 not as recorded or not to be read, 2 wrong usage.";
 const SWAP_EXAMPLES: &str = "\
 Examples:
   sudo bulkhead swap ./my-tcp.wasm                another module, with all connections as they are
-  sudo bulkhead swap --shadow 1000 ./my-tcp.wasm  the same, after it has said the same for 1,000 steps
-  sudo bulkhead swap --placement native           the bundled module without its sandbox; without the option: back again
-  sudo bulkhead swap --cold ./tiny-tcp.wasm       a module that cannot read the state: connections are reset
+  sudo bulkhead swap --shadow 1000 ./my-tcp.wasm  the same, if it says the same for 1,000 steps
+  sudo bulkhead swap --placement native           the bundled module without its sandbox
+  sudo bulkhead swap --cold ./tiny-tcp.wasm       cannot read the state: connections are reset
 
-The newcomer is compiled and rehearses with a copy of the state before anything waits. It must account for every
-connection with the host's own numbers; if it refuses, differs or fails in its first step, nothing has changed, and if
+The newcomer is compiled and rehearses with a copy of the state before anything waits. It must account for every \
+connection with the host's own numbers; if it refuses, differs or fails in its first step, nothing has changed, and if \
 it fails within its next 64 steps the former module takes over again. Exit codes: 0 swapped, 1 not swapped, 2 wrong usage.";
 
 const UPGRADE_EXAMPLES: &str = "\
@@ -110,10 +111,10 @@ Examples:
   sudo bulkhead upgrade                           after the program's file was replaced
   sudo bulkhead upgrade ./bulkhead --tun tun7     another file, and another instance
 
-The instance starts the new program with its own command line, gives it the device, the state of the protocol module, all
-buffers, listeners and sockets, and what its applications are about, and ends with success once the new one has said that it
-took over. If the new program refuses or fails before that, nothing has changed. Connections of echo, discard, source, http,
-forward and socks5 go along, of all shards, and recordings and files of frames go on; measurements (perf, perf-to) do not go
+The instance starts the new program with its own command line, gives it the device, the state of the protocol module, all \
+buffers, listeners and sockets, and what its applications are about, and ends with success once the new one has said that it \
+took over. If the new program refuses or fails before that, nothing has changed. Connections of echo, discard, source, http, \
+forward and socks5 go along, of all shards, and recordings and files of frames go on; measurements (perf, perf-to) do not go \
 along, and are refused before anything is touched. Exit codes: 0 taken over, 1 not, 2 wrong usage.";
 
 /// The command by which this program becomes the server process of one more of its kind.
@@ -526,6 +527,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn examples_fit_the_width_of_the_help() {
+        // What is longer is broken where it reads badly; paragraphs are one line each, which are broken at any width.
+        const WIDTH: usize = 100;
+        let command = Arguments::command();
+        for command in std::iter::once(&command).chain(command.get_subcommands()) {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines().filter(|line| line.starts_with(' ')) {
+                assert!(line.chars().count() <= WIDTH, "{}: {line}", command.get_name());
+            }
+        }
     }
 
     #[test]

@@ -11,27 +11,27 @@ use super::arguments::setting;
 
 /// Shown below the options.
 pub(super) const FUZZ_EXAMPLES: &str = "\
-What it does: invents segments, calls and pauses, hands them to the module, and looks at everything that comes out. Cases that
-reach new code are kept and changed further. What it finds: traps, hangs, broken rules of the contract, acknowledgements of what
-was never sent, data outside the peer's window or after a FIN, wrong bytes, silence where something is outstanding,
+What it does: invents segments, calls and pauses, hands them to the module, and looks at everything that comes out. Cases that \
+reach new code are kept and changed further. What it finds: traps, hangs, broken rules of the contract, acknowledgements of what \
+was never sent, data outside the peer's window or after a FIN, wrong bytes, silence where something is outstanding, \
 sequence numbers that can be foreseen, and states that cannot be loaded again.
 
 Examples:
   bulkhead fuzz                                     the bundled TCP module, until Ctrl-C
-  bulkhead fuzz my-tcp.wasm --corpus fuzz --jobs 4  a module of yours; corpus and findings stay in fuzz/, the next run goes on
-  bulkhead fuzz my-tcp.wasm --broker 0.0.0.0:1337   other machines may join; --join HOST:1337 on those
-  bulkhead fuzz my-tcp.wasm --ci                    for continuous integration: fixed seed, 100,000 runs, JSON on standard output
-  bulkhead fuzz new.wasm --against old.wasm         also: does the new version do what the old one did?
-  bulkhead fuzz replay fuzz/findings/NAME           every event and frame of a finding, and the module's backtrace
+  bulkhead fuzz my-tcp.wasm --corpus fuzz --jobs 4  a module of yours; the next run goes on
+  bulkhead fuzz my-tcp.wasm --broker 0.0.0.0:1337   others may join, with --join HOST:1337
+  bulkhead fuzz my-tcp.wasm --ci                    100,000 runs of a fixed seed, and JSON
+  bulkhead fuzz new.wasm --against old.wasm         also: does it do what the old one did?
+  bulkhead fuzz replay fuzz/findings/NAME           every event and frame, and the backtrace
   bulkhead fuzz min case.txt                        the smallest case that shows the same
   bulkhead fuzz cmin --corpus fuzz                  the fewest cases that reach the same code
   bulkhead fuzz cover --corpus fuzz --html c.html   which lines the corpus reaches
 
 A case is text, an event a line, and can be written by hand:
-  seg 0 S opts=mss:1460,scale:7,sackok    a SYN of peer 0; numbers count from what the module said last
+  seg 0 S opts=mss:1460,scale:7,sackok    a SYN of peer 0; numbers count from the module's last
   seg 0 A                                 its acknowledgement: the handshake is complete
   write 0 3000                            the application writes
-  seg 0 A ack=-1460 win=0                 the peer acknowledges all but 1460 bytes and closes its window
+  seg 0 A ack=-1460 win=0                 acknowledges all but 1460 bytes; the window is closed
   wait 500000                             half a second passes
 
 Exit codes: 0 nothing found, 1 something found, 2 it could not be run.";

@@ -13,7 +13,8 @@ Each impairment is a value for both directions, or two with a slash between them
 
 Examples:
   sudo bulkhead link --a wan0@left --b wan0@right --delay 50ms --loss 1%
-      Makes wan0 in the network namespaces `left` and `right`, with 100 ms and a loss of 1 % each way between them.
+      Makes wan0 in the network namespaces `left` and `right`, with 100 ms and a loss of 1 %
+      each way between them.
       Addresses: ip netns exec left ip addr add 10.1.0.1/24 dev wan0, and 10.1.0.2/24 at the right.
 
   sudo bulkhead link --a a0 --b b0 --rate 20Mbit/2Mbit --queue 100k/20k --delay 15ms --seed 7

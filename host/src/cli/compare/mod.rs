@@ -36,14 +36,14 @@ pub(super) use served::{Serve, serve};
 
 /// What `--help` says at its end.
 pub(super) const COMPARE_EXAMPLES: &str = "\
-Every figure is the median of the repetitions. Without root everything is measured over a link in memory; as root also
+Every figure is the median of the repetitions. Without root everything is measured over a link in memory; as root also \
 over a TUN device, with the kernel's own TCP as the peer and, as the baseline, on both sides of the loopback.
 
 Examples:
   bulkhead compare --quick                       a first look, within a minute
   sudo bulkhead compare --html compare.html      everything, and a page with charts
   bulkhead compare --json > compare.json         every single value
-  cargo xtask faults                             builds the modules with defects and runs `bulkhead compare faults`";
+  cargo xtask faults                             what modules with defects cost in each placement";
 
 /// What is compared.
 #[derive(Debug, Args)]

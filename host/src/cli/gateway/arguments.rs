@@ -15,23 +15,24 @@ use crate::gateway::policy::Rule;
 
 pub(in crate::cli) const GATEWAY_EXAMPLES: &str = "\
 Examples:
-  bulkhead gateway -- curl https://example.org/   one program, without root: its network is the sandboxed stack
-  bulkhead gateway -- bash                        a shell; whatever is started in it goes the same way
+  bulkhead gateway -- curl https://example.org/   one program, on the sandboxed stack's network
+  bulkhead gateway -- bash                        a shell, and whatever is started in it
   bulkhead gateway -p 8080:80 -- python3 -m http.server 80
                                                   the host's 127.0.0.1:8080 leads to port 80 inside
   bulkhead gateway --deny 10.0.0.0/8 --deny :25 -- ./untrusted
                                                   neither the private network nor mail
   bulkhead gateway --pid 4711                     a network namespace that exists: a container's
-  bulkhead gateway --qemu-stream /tmp/net         a virtual machine, of `qemu-system-x86_64 -device virtio-net,netdev=n
-                                                  -netdev stream,id=n,server=off,addr.type=unix,addr.path=/tmp/net`
+  bulkhead gateway --qemu-stream /tmp/net         a virtual machine, started with
+      qemu-system-x86_64 -device virtio-net,netdev=n \\
+        -netdev stream,id=n,server=off,addr.type=unix,addr.path=/tmp/net
 
-The program sees one interface, with the gateway at 10.0.2.2 (fd00::2) and a name server at 10.0.2.3, which answers as
-the host's does. TCP and UDP to anywhere else are carried by ordinary sockets of this user's; destinations that refuse,
-or cannot be reached, look so from the inside. Echo requests are answered by the gateway itself, whatever their
+The program sees one interface, with the gateway at 10.0.2.2 (fd00::2) and a name server at 10.0.2.3, which answers as \
+the host's does. TCP and UDP to anywhere else are carried by ordinary sockets of this user's; destinations that refuse, \
+or cannot be reached, look so from the inside. Echo requests are answered by the gateway itself, whatever their \
 destination. The host's loopback is not to be reached, unless --host-loopback makes 10.0.2.2 stand for it.
 
-Needed: user and network namespaces for this user, the programs unshare, nsenter and mount (util-linux), and
-/dev/net/tun open to this user (most distributions have it so; else root says `chmod 666 /dev/net/tun`).
+Needed: user and network namespaces for this user, the programs unshare, nsenter and mount (util-linux), and \
+/dev/net/tun open to this user (most distributions have it so; else root says `chmod 666 /dev/net/tun`). \
 Exit codes: the program's own; 125 if the gateway itself fails, 2 wrong usage.";
 
 /// Whose network it is, and what may pass.

@@ -13,8 +13,8 @@ use super::arguments::{Caller, Gateway, Network};
 use crate::cli::failure::usage;
 
 pub(in crate::cli) const SLIRP4NETNS_HELP: &str = "\
-This is `bulkhead gateway` for tools that call slirp4netns: install it under that name (`ln -s $(command -v bulkhead)
-slirp4netns`), or name it in their configuration. What differs: the interface is a TUN interface, which has no MAC address and
+This is `bulkhead gateway` for tools that call slirp4netns: install it under that name (`ln -s $(command -v bulkhead) \
+slirp4netns`), or name it in their configuration. What differs: the interface is a TUN interface, which has no MAC address and \
 must not exist already; system calls are always filtered; and what comes in is refused in kind before it is accepted.";
 
 /// The name that makes this program be that one.
