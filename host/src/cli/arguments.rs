@@ -100,6 +100,7 @@ Examples:
   sudo bulkhead swap ./my-tcp.wasm                another module, with all connections as they are
   sudo bulkhead swap --shadow 1000 ./my-tcp.wasm  the same, if it says the same for 1,000 steps
   sudo bulkhead swap --placement native           the bundled module without its sandbox
+  sudo bulkhead swap                              the bundled module in its sandbox again
   sudo bulkhead swap --cold ./tiny-tcp.wasm       cannot read the state: connections are reset
 
 The newcomer is compiled and rehearses with a copy of the state before anything waits. It must account for every \

@@ -18,7 +18,7 @@ sequence numbers that can be foreseen, and states that cannot be loaded again.
 
 Examples:
   bulkhead fuzz                                     the bundled TCP module, until Ctrl-C
-  bulkhead fuzz my-tcp.wasm --corpus fuzz --jobs 4  a module of yours; the next run goes on
+  bulkhead fuzz my-tcp.wasm --corpus fuzz --jobs 4  yours; the next run goes on from fuzz/
   bulkhead fuzz my-tcp.wasm --broker 0.0.0.0:1337   others may join, with --join HOST:1337
   bulkhead fuzz my-tcp.wasm --ci                    100,000 runs of a fixed seed, and JSON
   bulkhead fuzz new.wasm --against old.wasm         also: does it do what the old one did?
@@ -28,7 +28,7 @@ Examples:
   bulkhead fuzz cover --corpus fuzz --html c.html   which lines the corpus reaches
 
 A case is text, an event a line, and can be written by hand:
-  seg 0 S opts=mss:1460,scale:7,sackok    a SYN of peer 0; numbers count from the module's last
+  seg 0 S opts=mss:1460,scale:7,sackok    a SYN of peer 0; numbers count from what was said last
   seg 0 A                                 its acknowledgement: the handshake is complete
   write 0 3000                            the application writes
   seg 0 A ack=-1460 win=0                 acknowledges all but 1460 bytes; the window is closed

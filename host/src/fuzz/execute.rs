@@ -367,7 +367,9 @@ impl<'w> Run<'w> {
             {
                 let payload = frame.get(frame.len() - seen.length as usize..).unwrap_or_default();
                 let heard = flow.hears(&seen).and_then(|()| {
-                    let begins = self.stack.send_base(seen.from, seen.to).filter(|_| !payload.is_empty());
+                    // Looked up only where there is something to hold against it.
+                    let begins =
+                        (seen.length > 0).then(|| self.stack.send_base(seen.from, seen.to)).flatten();
                     flow.holds_against(&seen, payload, begins, &mut self.memory.written)
                 });
                 heard.map_err(|(rule, detail)| Kind::Wire { rule, detail })?;
