@@ -7,7 +7,7 @@ use super::campaign::Common;
 use super::case::Case;
 use super::check::{Checker, Kept};
 use super::corpus::{self, Entry};
-use super::coverage;
+use super::coverage::{self, News};
 use super::execute::{self, Executor, Outcome};
 use super::finding::Finding;
 use super::generate::Generator;
@@ -66,23 +66,26 @@ impl<'c> Bench<'c> {
         (outcome, seen)
     }
 
-    /// Puts a case into the corpus if it is new to all threads; says whether it was.
-    pub(super) fn keep(&mut self, case: &Case, has_edges: bool) -> bool {
+    /// Puts a case, whose run has shown `news` to its thread, into the corpus if a fresh instance shows something that is new to
+    /// all threads; says whether it does.
+    pub(super) fn keep(&mut self, case: &Case, news: &News) -> bool {
         let Ok(fresh) = self.common.checker.target().kept() else { return false };
         let world = self.common.checker.world();
         let outcome = self.executor.run(fresh.again(), world, case, None);
         let look = |counters: &[u8]| (coverage::passed(counters), counters.to_vec());
         let Ok((edges, counters)) = fresh.counters(look) else { return false };
         let mut state = self.common.state();
-        let is_stable = state.coverage.add(&counters).is_any();
-        state.tried += 1;
-        state.stable += u64::from(is_stable);
-        if !is_stable || outcome.finding.is_some() {
+        let is_first = state.coverage.is_news(news);
+        let again = state.coverage.add(&counters);
+        // Where another thread was first, nothing is said of what comes again.
+        state.tried += u64::from(is_first || again.is_any());
+        state.stable += u64::from(again.is_any());
+        if !again.is_any() || outcome.finding.is_some() {
             // Another thread was first, or it was something that the kept instance remembered.
             return false;
         }
         state.last_news = Some(std::time::Instant::now());
-        state.last_edges = if has_edges { state.last_news } else { state.last_edges };
+        state.last_edges = if again.edges > 0 { state.last_news } else { state.last_edges };
         let cost = corpus::cost(case, &outcome);
         let entry = Arc::new(Entry { case: case.clone(), edges, cost });
         if let Some(store) = &self.common.options.store {

@@ -11,22 +11,33 @@ pub(super) struct Coverage {
 }
 
 /// What was new in a run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct News {
-    /// Edges never seen before.
+    /// Edges never seen before, or never so often or so seldom: with the magnitude of their count.
+    counts: Vec<(usize, u8)>,
+    /// How many of them were never seen before.
     pub(super) edges: u32,
-    /// Edges seen before, but never so often or so seldom.
-    pub(super) counts: u32,
 }
 
 impl News {
-    pub(super) fn is_any(self) -> bool {
-        self.edges + self.counts > 0
+    pub(super) fn is_any(&self) -> bool {
+        !self.counts.is_empty()
+    }
+
+    /// Takes what was never seen of edges from this one on, and marks it as seen.
+    fn take(&mut self, from: usize, magnitudes: impl Iterator<Item = u8>, seen: &mut [u8]) {
+        for (edge, (seen, magnitude)) in (from..).zip(seen.iter_mut().zip(magnitudes)) {
+            if magnitude & !*seen != 0 {
+                self.counts.push((edge, magnitude));
+                self.edges += u32::from(*seen == 0);
+                *seen |= magnitude;
+            }
+        }
     }
 }
 
 /// The order of magnitude of a count, as one of eight bits; none for zero.
-const fn magnitude(count: u8) -> u8 {
+fn magnitude(count: u8) -> u8 {
     match count {
         0 => 0,
         1 => 1,
@@ -40,31 +51,13 @@ const fn magnitude(count: u8) -> u8 {
     }
 }
 
-/// The same as a table.
-static MAGNITUDES: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut count = 0;
-    while count < 256 {
-        table[count] = magnitude(count as u8);
-        count += 1;
-    }
-    table
-};
-
 /// Counters that are looked at at once.
-const PART: usize = 32;
+const PART: usize = 256;
 
-/// Calls for each edge that was passed with its number and its count's magnitude.
-fn each_passed(counters: &[u8], mut call: impl FnMut(usize, u8)) {
-    for (number, part) in counters.chunks(PART).enumerate() {
-        // Most are zero.
-        if part.iter().fold(0, |all, count| all | count) == 0 {
-            continue;
-        }
-        for (at, count) in part.iter().enumerate().filter(|(_, count)| **count > 0) {
-            call(PART * number + at, MAGNITUDES[usize::from(*count)]);
-        }
-    }
+/// What of these counts was never seen, all together: none for nearly every part of nearly every run, and without a branch
+/// the compiler looks at a register of them at once.
+fn unseen(counters: &[u8], seen: &[u8]) -> u8 {
+    counters.iter().zip(seen).fold(0, |all, (count, seen)| all | (magnitude(*count) & !seen))
 }
 
 impl Coverage {
@@ -73,17 +66,22 @@ impl Coverage {
         Self { seen: vec![0; probes], edges: 0 }
     }
 
+    /// Whether what was new elsewhere is new here, or a part of it.
+    pub(super) fn is_news(&self, news: &News) -> bool {
+        let is_unseen =
+            |(edge, magnitude): &(usize, u8)| self.seen.get(*edge).is_some_and(|seen| magnitude & !seen != 0);
+        news.counts.iter().any(is_unseen)
+    }
+
     /// Takes over what a run has shown.
     pub(super) fn add(&mut self, counters: &[u8]) -> News {
         let mut news = News::default();
-        each_passed(counters, |edge, magnitude| {
-            if let Some(seen) = self.seen.get_mut(edge)
-                && *seen & magnitude == 0
-            {
-                *if *seen == 0 { &mut news.edges } else { &mut news.counts } += 1;
-                *seen |= magnitude;
+        let parts = counters.chunks(PART).zip(self.seen.chunks_mut(PART));
+        for (from, (counters, seen)) in (0..).step_by(PART).zip(parts) {
+            if unseen(counters, seen) != 0 {
+                news.take(from, counters.iter().map(|count| magnitude(*count)), seen);
             }
-        });
+        }
         self.edges += news.edges;
         news
     }
@@ -92,12 +90,7 @@ impl Coverage {
     #[cfg(feature = "fuzz-many")]
     pub(super) fn add_magnitudes(&mut self, magnitudes: &[u8]) -> News {
         let mut news = News::default();
-        for (seen, magnitude) in self.seen.iter_mut().zip(magnitudes) {
-            if *seen & magnitude != *magnitude {
-                *if *seen == 0 { &mut news.edges } else { &mut news.counts } += 1;
-                *seen |= magnitude;
-            }
-        }
+        news.take(0, magnitudes.iter().copied(), &mut self.seen);
         self.edges += news.edges;
         news
     }
@@ -110,9 +103,7 @@ impl Coverage {
 
 /// The edges that a run has passed, in order.
 pub(super) fn passed(counters: &[u8]) -> Vec<u32> {
-    let mut edges = Vec::new();
-    each_passed(counters, |edge, _| edges.push(edge as u32));
-    edges
+    (0..).zip(counters).filter(|(_, count)| **count > 0).map(|(edge, _)| edge).collect()
 }
 
 #[cfg(test)]
@@ -124,12 +115,38 @@ mod tests {
         let mut coverage = Coverage::new(11);
         let mut counters = [0u8; 11];
         (counters[1], counters[9]) = (1, 30);
-        assert_eq!(coverage.add(&counters), News { edges: 2, counts: 0 });
+        assert_eq!(coverage.add(&counters), News { counts: vec![(1, 1), (9, 32)], edges: 2 });
         assert!(!coverage.add(&counters).is_any());
         (counters[9], counters[10]) = (31, 200);
-        assert_eq!(coverage.add(&counters), News { edges: 1, counts: 0 });
+        assert_eq!(coverage.add(&counters), News { counts: vec![(10, 128)], edges: 1 });
         counters[9] = 32;
-        assert_eq!(coverage.add(&counters), News { edges: 0, counts: 1 });
+        assert_eq!(coverage.add(&counters), News { counts: vec![(9, 64)], edges: 0 });
         assert_eq!((coverage.edges(), passed(&counters)), (3, vec![1, 9, 10]));
+    }
+
+    #[test]
+    fn all_parts_are_looked_at() {
+        let mut coverage = Coverage::new(2 * PART + 3);
+        for end in [0, PART - 1, PART, 2 * PART - 1, 2 * PART, 2 * PART + 2] {
+            let mut counters = vec![0u8; 2 * PART + 3];
+            counters[end] = 255;
+            assert_eq!(coverage.add(&counters), News { counts: vec![(end, 128)], edges: 1 });
+            assert!(!coverage.add(&counters).is_any());
+        }
+        assert_eq!(coverage.edges(), 6);
+    }
+
+    /// A thread may know less than the others, and what only its instance has shown is known to itself alone.
+    #[test]
+    fn what_is_new_to_one_may_be_known_to_another() {
+        let [mut one, mut all] = [Coverage::new(4), Coverage::new(4)];
+        one.add(&[1, 0, 0, 0]);
+        all.add(&[0, 1, 0, 0]);
+        let news = one.add(&[1, 1, 0, 0]);
+        assert!(news.is_any() && !all.is_news(&news));
+        let news = one.add(&[1, 1, 7, 0]);
+        assert!(all.is_news(&news));
+        all.add(&[0, 1, 7, 0]);
+        assert!(!all.is_news(&news));
     }
 }

@@ -78,7 +78,7 @@ impl<'c> Worker<'c> {
         }
         let is_blind = bench.common.options.blind;
         let news = news.unwrap_or_default();
-        let is_new = !is_blind && news.is_any() && bench.keep(&case, news.edges > 0);
+        let is_new = !is_blind && news.is_any() && bench.keep(&case, &news);
         let see = |counters: &[u8]| _ = coverage.add(counters);
         bench.ask(&mut mutator.generator, &case, (!outcome.firsts.is_empty(), is_new), see);
         if is_blind {

@@ -132,7 +132,7 @@ impl<EM, S> Feedback<EM, Scenario, Eyes, S> for Keeps<'_> {
         if news.is_any()
             && let Some(input) = testcase.input()
         {
-            self.bench.keep(&input.0, news.edges > 0);
+            self.bench.keep(&input.0, &news);
         }
         Ok(())
     }
