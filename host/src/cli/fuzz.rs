@@ -51,6 +51,7 @@ fn campaign(arguments: &Fuzz) -> anyhow::Result<ExitCode> {
     let target = target(file.as_deref(), start)?;
     let folder = arguments.corpus.clone().unwrap_or_else(temporary);
     let store = Store::open(&folder).with_context(|| folder.display().to_string())?;
+    let store = store.replayed_with(replay_options(arguments));
     let mut options = options(arguments, store.clone())?;
     let (kept, others) = store.corpus()?;
     let resumed = kept.len();

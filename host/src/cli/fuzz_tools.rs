@@ -64,7 +64,8 @@ fn replay(path: &Path, pcap: Option<&Path>, module: &FuzzOther) -> anyhow::Resul
     }
     match checker.whole(&case) {
         None => {
-            print("\nnothing is wrong\n")?;
+            // Of a finding that is not seen again it is the first question which module was asked.
+            print(&format!("\nnothing is wrong with {}\n", checker.target().name()))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(finding) => {
@@ -78,7 +79,8 @@ fn min(path: &Path, output: Option<&Path>, module: &FuzzOther) -> anyhow::Result
     let case = read(path)?;
     let checker = checker(module)?;
     let Some(finding) = checker.whole(&case) else {
-        bail!("{}: nothing is wrong with this module, so there is nothing to keep", path.display());
+        let name = checker.target().name();
+        bail!("{}: nothing is wrong with {name}, so there is nothing to keep", path.display());
     };
     let key = finding.key();
     let same = |small: &Case| checker.again(small, &finding.kind).is_some_and(|found| found.key() == key);

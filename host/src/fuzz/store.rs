@@ -17,6 +17,7 @@ use super::trace::Trace;
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
+    replay: String,
     trouble: Arc<Mutex<Option<String>>>,
 }
 
@@ -34,7 +35,14 @@ impl Store {
         for part in ["corpus", "findings"] {
             fs::create_dir_all(folder.join(part))?;
         }
-        Ok(Self { folder: folder.to_owned(), trouble: Arc::default() })
+        Ok(Self { folder: folder.to_owned(), replay: String::new(), trouble: Arc::default() })
+    }
+
+    /// With what a report tells to put behind `bulkhead fuzz replay CASE`, so that it is the same module with the same
+    /// settings: nothing, or options with a space before each.
+    #[must_use]
+    pub fn replayed_with(self, replay: String) -> Self {
+        Self { replay, ..self }
     }
 
     /// Where it is.
@@ -97,11 +105,12 @@ impl Store {
         let mut trace = Trace::default();
         checker.plain(&found.case, Some(&mut trace));
         let text = format!(
-            "{}\n\nmodule   {}\nfound    after {} runs\nreplay   bulkhead fuzz replay {}\n{}\n{}",
+            "{}\n\nmodule   {}\nfound    after {} runs\nreplay   bulkhead fuzz replay {}{}\n{}\n{}",
             found.finding,
             checker.target().name(),
             found.runs,
             folder.join("case.txt").display(),
+            self.replay,
             super::trace::backtrace(&found.finding),
             trace.text(),
         );

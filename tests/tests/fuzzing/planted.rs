@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bulkhead::fuzz::{Campaign, Options, Target};
+use bulkhead::fuzz::{Campaign, Options, Store, Target};
 use bulkhead_wit::Setting;
 use planted_core::{Bug, SETTING};
 
@@ -40,6 +40,32 @@ fn bugs_that_need_little_are_found_quickly() {
         let (_, key) = find(&target, bug, 3000).unwrap_or_else(|| panic!("{} is not found", bug.name()));
         assert!(key.starts_with(name), "{}: {key}", bug.name());
     }
+}
+
+#[test]
+fn a_finding_is_written_down_with_the_way_to_see_it_again() {
+    let folder = std::env::temp_dir().join(format!("bulkhead-store-{}", std::process::id()));
+    let setting = Setting { key: SETTING, value: Bug::OptionLength as u64 + 1 };
+    let how = format!(" --module planted-guest.wasm --setting {}={}", setting.key, setting.value);
+    let options = Options {
+        seed: 1,
+        runs: Some(3000),
+        until_found: true,
+        settings: vec![setting],
+        store: Some(Store::open(&folder).expect("a folder").replayed_with(how.clone())),
+        ..Options::default()
+    };
+    let mut campaign = Campaign::new(target(), options);
+    campaign.run(|_| true);
+    let found = campaign.found();
+    let finding = folder.join("findings").join(&found[0].key);
+    let read = |name: &str| std::fs::read(finding.join(name)).expect("it is written");
+    let report = String::from_utf8(read("report.txt")).expect("a text");
+    let command = format!("bulkhead fuzz replay {}{how}\n", finding.join("case.txt").display());
+    assert!(report.contains(&command), "{report}");
+    assert_eq!(read("case.txt"), found[0].case.to_string().as_bytes());
+    assert!(read("wire.pcap").len() > 24, "more than a header");
+    std::fs::remove_dir_all(folder).expect("it was there");
 }
 
 #[test]
