@@ -14,7 +14,7 @@ use bulkhead::placement::native::Native;
 use serde_json::json;
 
 use super::failure::one_line;
-use super::fuzz_arguments::{Fuzz, FuzzModule, FuzzStart};
+use super::fuzz_arguments::{Fuzz, FuzzCompared, FuzzModule, FuzzStart};
 use super::report::print;
 use super::{fuzz_dictionary, fuzz_many, fuzz_seeds, fuzz_tools, signals::Signals};
 
@@ -112,19 +112,20 @@ fn options(arguments: &Fuzz, store: Store) -> anyhow::Result<Options> {
         words: dictionary.words,
         tokens: dictionary.tokens,
         seeds,
-        other: arguments.against.as_deref().map(other).transpose()?,
+        other: other(&arguments.compared)?,
         store: Some(store),
     })
 }
 
 /// The module of `--against`.
-fn other(name: &str) -> anyhow::Result<Other> {
+pub(super) fn other(compared: &FuzzCompared) -> anyhow::Result<Option<Other>> {
+    let Some(name) = &compared.against else { return Ok(None) };
     if name == "native" {
         let native = || Box::new(Native::new(Box::new(bulkhead_tcp::Tcp::new()))) as Box<dyn Instance>;
-        return Ok(Arc::new(move || Ok(native())));
+        return Ok(Some(Arc::new(move || Ok(native()))));
     }
     let target = Target::from_file(Path::new(name))?;
-    Ok(Arc::new(move || target.plain().map(|instance| Box::new(instance) as Box<dyn Instance>)))
+    Ok(Some(Arc::new(move || target.plain().map(|instance| Box::new(instance) as Box<dyn Instance>))))
 }
 
 /// Ctrl-C ends a campaign in kind; a second one ends the program.
@@ -297,11 +298,11 @@ fn summary(progress: &Progress, found: &[Found], folder: &Path, arguments: &Fuzz
     if let Some(reach) = &progress.reach {
         text += &fuzz_many::summary(reach);
     }
-    let module = replay_options(arguments);
+    let replay = replay_options(arguments);
     for one in found {
         let place = folder.join("findings").join(&one.key);
         text.push_str(&format!(
-            "\n  {}\n    {}\n    after {} runs, {:.1} s; {} events\n    bulkhead fuzz replay {}{module}\n",
+            "\n  {}\n    {}\n    after {} runs, {:.1} s; {} events\n    bulkhead fuzz replay {}{replay}\n",
             one.key,
             one.finding,
             one.runs,
@@ -312,15 +313,25 @@ fn summary(progress: &Progress, found: &[Found], folder: &Path, arguments: &Fuzz
     }
     if found.is_empty() {
         text.push_str(&format!(
-            "\nWhat was reached: bulkhead fuzz cover --corpus {}{module}\n",
-            folder.display()
+            "\nWhat was reached: bulkhead fuzz cover --corpus {}{}\n",
+            folder.display(),
+            module_options(arguments)
         ));
     }
     text
 }
 
-/// The same module for a command that is suggested.
+/// The same module, and what it is compared with, for a command that is suggested.
 fn replay_options(arguments: &Fuzz) -> String {
+    let mut text = module_options(arguments);
+    if let Some(other) = &arguments.compared.against {
+        text.push_str(&format!(" --against {other}"));
+    }
+    text
+}
+
+/// The same module for a command that is suggested.
+fn module_options(arguments: &Fuzz) -> String {
     let FuzzModule { file, start } = &arguments.module;
     let mut text = String::new();
     if let Some(file) = file {

@@ -85,9 +85,8 @@ pub(super) struct Fuzz {
     #[arg(long)]
     pub(super) first: bool,
 
-    /// Compare with another module, or with `native`, the bundled TCP compiled into this program
-    #[arg(long, value_name = "FILE.wasm|native")]
-    pub(super) against: Option<String>,
+    #[command(flatten)]
+    pub(super) compared: FuzzCompared,
 
     /// For continuous integration: 100,000 runs if nothing else is said, no terminal, a JSON summary on standard output
     #[arg(long)]
@@ -115,6 +114,14 @@ pub(super) struct FuzzModule {
 
     #[command(flatten)]
     pub(super) start: FuzzStart,
+}
+
+/// What a module is compared with.
+#[derive(Debug, Clone, Args)]
+pub(super) struct FuzzCompared {
+    /// Compare with another module, or with `native`, the bundled TCP compiled into this program
+    #[arg(long, value_name = "FILE.wasm|native")]
+    pub(super) against: Option<String>,
 }
 
 /// The module by an option, where files are something else.
@@ -159,6 +166,9 @@ pub(super) enum Tool {
 
         #[command(flatten)]
         module: FuzzOther,
+
+        #[command(flatten)]
+        compared: FuzzCompared,
     },
     /// Makes a case small that shows something
     Min {
@@ -172,6 +182,9 @@ pub(super) enum Tool {
 
         #[command(flatten)]
         module: FuzzOther,
+
+        #[command(flatten)]
+        compared: FuzzCompared,
     },
     /// Leaves out of a corpus what adds no edge
     Cmin {

@@ -9,7 +9,7 @@ use bulkhead::fuzz::{Campaign, Case, Checker, Options, Store, Target, Trace, min
 
 use super::failure::usage;
 use super::fuzz;
-use super::fuzz_arguments::{FuzzOther, Tool};
+use super::fuzz_arguments::{FuzzCompared, FuzzOther, Tool};
 use super::report::print;
 
 /// Runs that making a case small may take.
@@ -19,8 +19,12 @@ const FUNCTIONS: usize = 40;
 
 pub(super) fn tool(tool: &Tool) -> anyhow::Result<ExitCode> {
     match tool {
-        Tool::Replay { case, pcap, module } => replay(case, pcap.as_deref(), module),
-        Tool::Min { case, output, module } => min(case, output.as_deref(), module),
+        Tool::Replay { case, pcap, module, compared } => {
+            replay(case, pcap.as_deref(), &checker(module, compared)?)
+        }
+        Tool::Min { case, output, module, compared } => {
+            min(case, output.as_deref(), &checker(module, compared)?)
+        }
         Tool::Cmin { corpus, module } => cmin(corpus, module),
         Tool::Cover { corpus, lcov, html, sources, module } => {
             let cover = cover(corpus, module)?;
@@ -36,9 +40,9 @@ pub(super) fn tool(tool: &Tool) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn checker(module: &FuzzOther) -> anyhow::Result<Checker> {
+fn checker(module: &FuzzOther, compared: &FuzzCompared) -> anyhow::Result<Checker> {
     let target = fuzz::target(module.file.as_deref(), &module.start)?;
-    Ok(Checker::new(target, module.start.seed, module.start.setting.clone(), None))
+    Ok(Checker::new(target, module.start.seed, module.start.setting.clone(), fuzz::other(compared)?))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
@@ -53,9 +57,8 @@ fn read(path: &Path) -> anyhow::Result<Case> {
     text.parse().map_err(|error| usage(format!("{}, {error}", name())))
 }
 
-fn replay(path: &Path, pcap: Option<&Path>, module: &FuzzOther) -> anyhow::Result<ExitCode> {
+fn replay(path: &Path, pcap: Option<&Path>, checker: &Checker) -> anyhow::Result<ExitCode> {
     let case = read(path)?;
-    let checker = checker(module)?;
     let mut shown = Trace::default();
     checker.plain(&case, Some(&mut shown));
     print(shown.text())?;
@@ -75,9 +78,8 @@ fn replay(path: &Path, pcap: Option<&Path>, module: &FuzzOther) -> anyhow::Resul
     }
 }
 
-fn min(path: &Path, output: Option<&Path>, module: &FuzzOther) -> anyhow::Result<ExitCode> {
+fn min(path: &Path, output: Option<&Path>, checker: &Checker) -> anyhow::Result<ExitCode> {
     let case = read(path)?;
-    let checker = checker(module)?;
     let Some(finding) = checker.whole(&case) else {
         let name = checker.target().name();
         bail!("{}: nothing is wrong with {name}, so there is nothing to keep", path.display());
